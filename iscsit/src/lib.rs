@@ -1,0 +1,2 @@
+//! The iSCSI port provider: iscsi-proto joined to stmf, without IO
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Block logical units: SCSI commands turned into store operations; memory, file and block device stores

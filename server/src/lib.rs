@@ -1,0 +1,1 @@
+//! The Lunette server: sockets, threads, the configuration store and the commands

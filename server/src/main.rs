@@ -1,0 +1,2 @@
+//! The `lunette` binary.
+fn main() {}

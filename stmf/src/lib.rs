@@ -1,0 +1,2 @@
+//! The SCSI target mode framework: who sees which logical unit, and what happens to a task
+#![forbid(unsafe_code)]

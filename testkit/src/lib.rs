@@ -1,0 +1,1 @@
+//! Scripted peers, virtual time, faulty links and stores
