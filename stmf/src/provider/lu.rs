@@ -1,0 +1,102 @@
+//! The logical unit as STMF sees it.
+
+use scsi_core::{Lun, TaskAttribute, TaskManagementFunction};
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Effects, Segments, StoreCompletion, StoreDone, StoreRequest};
+use crate::nexus::{Nexus, NexusId, TaskId, TaskTag};
+
+/// One command on its way to a logical unit.
+#[derive(Clone, Copy, Debug)]
+pub struct LuTask<'a> {
+    /// Nexus and tag.
+    pub id: TaskId,
+    /// The LUN by which the nexus addressed the unit.
+    pub lun: Lun,
+    /// Its place in the task set.
+    pub attribute: TaskAttribute,
+    /// Command priority, 0 for none, 1 (highest) to 15.
+    pub priority: u8,
+    /// The command descriptor block, all of it (6 to 260 bytes).
+    pub cdb: &'a [u8],
+    /// Bytes the initiator has ready for the device (expected data transfer length of a write); 0 for none.
+    pub data_out_length: u32,
+    /// Bytes the initiator has room for (expected data transfer length of a read); 0 for none.
+    pub data_in_length: u32,
+}
+
+/// A task management request on its way to a logical unit.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskManagementRequest {
+    /// Who asks.
+    pub nexus: NexusId,
+    /// The request's own tag, given back in [`Effect::Managed`](super::Effect::Managed).
+    pub tag: TaskTag,
+    /// What to do.
+    pub function: TaskManagementFunction,
+    /// The task that ABORT TASK and QUERY TASK mean.
+    pub referenced: Option<TaskTag>,
+}
+
+/// Why a nexus is going away; decides what the unit forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NexusLoss {
+    /// The session ended (logout, connection lost for good, reinstatement): SAM's I_T nexus loss.
+    SessionEnded,
+    /// The unit is no longer mapped for the nexus.
+    Unmapped,
+}
+
+/// A logical unit: takes commands, answers with effects, does no I/O of its own accord.
+///
+/// All methods may be called from any thread. A call never blocks longer than another call on the same unit takes;
+/// only [`perform`](LogicalUnit::perform) may wait for a device.
+///
+/// Each task that was submitted ends exactly once: by a [`Completion`](super::Completion) or an
+/// [`Aborted`](super::Effect::Aborted) effect, from whichever call decided it. After [`detach`](Self::detach) the
+/// tasks of that nexus end silently.
+pub trait LogicalUnit: Send + Sync + fmt::Debug {
+    /// The unit's name: 16 bytes, NAA 6.
+    fn guid(&self) -> [u8; 16];
+
+    /// A nexus reaches the unit from now on; its first command meets a POWER ON, RESET, OR BUS DEVICE RESET unit
+    /// attention.
+    fn attach(&self, nexus: &Arc<Nexus>);
+
+    /// A nexus reaches the unit no more: its tasks are aborted silently, its unit attentions and SPC-2 reservation
+    /// dropped; persistent registrations stay.
+    fn detach(&self, nexus: NexusId, loss: NexusLoss, effects: &mut Effects);
+
+    /// Takes a command.
+    fn submit(&self, task: LuTask<'_>, effects: &mut Effects);
+
+    /// Takes data-out bytes of a task, in any order and partition; none twice. Data of a task that has ended is
+    /// ignored.
+    fn data_out(&self, task: TaskId, offset: u32, data: Segments, effects: &mut Effects);
+
+    /// Takes the outcome of a store operation.
+    fn store_done(&self, done: StoreDone, effects: &mut Effects);
+
+    /// Takes a task management function.
+    fn manage(&self, request: TaskManagementRequest, effects: &mut Effects);
+
+    /// Carries out a store operation now; may wait for a device. Call it where waiting hurts nobody.
+    fn perform(&self, request: StoreRequest) -> StoreDone;
+
+    /// Carries out a store operation if that takes no waiting (memory, page cache).
+    ///
+    /// # Errors
+    /// The request itself, when it might have to wait.
+    fn try_perform(&self, request: StoreRequest) -> Result<StoreDone, StoreRequest> {
+        Err(request)
+    }
+
+    /// Starts a store operation of an asynchronous store; `completion` is fulfilled later, by any thread.
+    ///
+    /// # Errors
+    /// Both back, if the store is not asynchronous: then [`perform`](Self::perform) is the way.
+    fn start(&self, request: StoreRequest, completion: StoreCompletion) -> Result<(), (StoreRequest, StoreCompletion)> {
+        Err((request, completion))
+    }
+}

@@ -1,0 +1,23 @@
+//! The traits by which logical units and transports meet in STMF.
+//!
+//! ```text
+//!   port provider (iSCSI, FC, loopback)            LU provider (sbd)
+//!     Session::submit ------------------------------> LogicalUnit::submit
+//!     data that arrived ----------------------------> LogicalUnit::data_out
+//!     outcome of a store request -------------------> LogicalUnit::store_done
+//!          <------------- Effects: store requests, data to send or receive, completions
+//! ```
+//!
+//! Nothing here blocks, reads a clock or touches a socket: a call goes in, effects come out, and the caller carries
+//! each effect to where its nexus lives (its own thread, or the [`Mailbox`] of another).
+
+mod effect;
+mod lu;
+mod store;
+
+pub use effect::{Completion, Effect, Effects, Mailbox, Segments};
+pub use lu::{LogicalUnit, LuTask, NexusLoss, TaskManagementRequest};
+pub use store::{
+    StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreExtent, StoreOp, StoreOutcome, StoreRequest,
+    StoreSink, StoreToken,
+};
