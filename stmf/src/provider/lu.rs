@@ -4,7 +4,7 @@ use scsi_core::{Lun, TaskAttribute, TaskManagementFunction};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Effects, Segments, StoreCompletion, StoreDone, StoreRequest};
+use super::{Effects, Segments, StoreCompletion, StoreDone, StoreError, StoreRequest};
 use crate::nexus::{Nexus, NexusId, TaskId, TaskTag};
 
 /// One command on its way to a logical unit.
@@ -54,8 +54,8 @@ pub enum NexusLoss {
 /// only [`perform`](LogicalUnit::perform) may wait for a device.
 ///
 /// Each task that was submitted ends exactly once: by a [`Completion`](super::Completion) or an
-/// [`Aborted`](super::Effect::Aborted) effect, from whichever call decided it. After [`detach`](Self::detach) the
-/// tasks of that nexus end silently.
+/// [`Aborted`](super::Effect::Aborted) effect, from whichever call decided it. Only the tasks of a session that ended
+/// end silently, in [`detach`](Self::detach).
 pub trait LogicalUnit: Send + Sync + fmt::Debug {
     /// The unit's name: 16 bytes, NAA 6.
     fn guid(&self) -> [u8; 16];
@@ -64,11 +64,19 @@ pub trait LogicalUnit: Send + Sync + fmt::Debug {
     /// attention.
     fn attach(&self, nexus: &Arc<Nexus>);
 
-    /// A nexus reaches the unit no more: its tasks are aborted silently, its unit attentions and SPC-2 reservation
-    /// dropped; persistent registrations stay.
+    /// A nexus reaches the unit no more: its tasks are aborted, its unit attentions and SPC-2 reservation dropped;
+    /// persistent registrations stay.
+    ///
+    /// With [`NexusLoss::SessionEnded`] there is nobody left to hear of the tasks: they end without an effect. With
+    /// [`NexusLoss::Unmapped`] each ends with [`Aborted`](super::Effect::Aborted) and `report` set, so that the port
+    /// provider frees it and the initiator does not wait for it.
     fn detach(&self, nexus: NexusId, loss: NexusLoss, effects: &mut Effects);
 
     /// Takes a command.
+    ///
+    /// A nexus is attached before the unit enters its LUN map and detached after the unit has left it; a command that
+    /// was on its way meanwhile comes from a nexus that is not attached, and is answered with CHECK CONDITION,
+    /// ILLEGAL REQUEST, LOGICAL UNIT NOT SUPPORTED.
     fn submit(&self, task: LuTask<'_>, effects: &mut Effects);
 
     /// Takes data-out bytes of a task, in any order and partition; none twice. Data of a task that has ended is
@@ -80,6 +88,19 @@ pub trait LogicalUnit: Send + Sync + fmt::Debug {
 
     /// Takes a task management function.
     fn manage(&self, request: TaskManagementRequest, effects: &mut Effects);
+
+    /// The administrator, or the framework by default, brings the unit online: its store is opened again if it was
+    /// closed or had failed. May wait for a device. Called before any nexus is attached.
+    ///
+    /// # Errors
+    /// What the store says: the unit stays offline.
+    fn bring_online(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The unit has gone offline: every nexus is detached and none will be attached until it is brought online. May
+    /// wait for a device.
+    fn take_offline(&self) {}
 
     /// Carries out a store operation now; may wait for a device. Call it where waiting hurts nobody.
     fn perform(&self, request: StoreRequest) -> StoreDone;
