@@ -6,6 +6,7 @@
 //! | [`frame`] | the stream cut into frames, digests checked |
 //! | [`digest`] | CRC32C |
 //! | [`sn`] | serial numbers |
+//! | [`auth`] | CHAP |
 //!
 //! A CDB is opaque bytes here; of SCSI the crate knows SAM's vocabulary: LUN, status, task attribute.
 //!
@@ -34,6 +35,7 @@
 #[macro_use]
 mod macros;
 
+pub mod auth;
 pub mod digest;
 pub mod frame;
 pub mod pdu;

@@ -1,0 +1,3 @@
+//! How the two ends of a login prove who they are.
+
+pub mod chap;
