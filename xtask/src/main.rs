@@ -1,2 +1,60 @@
-//! `cargo xtask`.
-fn main() {}
+//! The project's own commands: `cargo xtask COMMAND`.
+//!
+//! Nothing here is shipped. The crate stays small on purpose (two dependencies, none of the workspace's crates), so that
+//! `cargo xtask test` shows its first step seconds after it was typed on a fresh checkout.
+
+mod conformance;
+mod interop;
+mod packages;
+mod process;
+mod report;
+mod scratch;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The project's own commands.
+
+Usage: cargo xtask COMMAND [OPTIONS]
+
+Commands:
+  test         Install what the tests need and run everything; the gate
+  interop      Run real initiators against a target
+  conformance  Run libiscsi's iscsi-test-cu, every test by itself, and compare with the committed table
+
+`cargo xtask COMMAND --help` says more.
+
+Example: cargo xtask test --only clippy --only test
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next();
+    let rest: Vec<String> = arguments.collect();
+    let result = match command.as_deref() {
+        Some("test") => test::main(&rest),
+        Some("interop") => interop::main(&rest),
+        Some("conformance") => conformance::main(&rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Some(other) => {
+            eprintln!("xtask: no command '{other}'\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+        None => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

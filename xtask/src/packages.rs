@@ -1,0 +1,152 @@
+//! Debian packages that the tests need: looked for, and installed where that is possible.
+
+use crate::process::{capture, find};
+use anyhow::{Context, Result, bail};
+use std::process::{Command, Stdio};
+
+/// What the tests use of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// `iscsi-inq` and its brothers, and `iscsi-test-cu`.
+    Libiscsi,
+    /// `qemu-img` and `qemu-io` with the iSCSI driver.
+    Qemu,
+    /// Debian's user-space target, the peer that we measure ourselves against; only where it is asked for.
+    Tgt,
+}
+
+impl Need {
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Libiscsi => &["libiscsi-bin"],
+            // The driver is a module that QEMU loads only from a package of its very own version.
+            Self::Qemu => &["qemu-utils", "qemu-block-extra"],
+            Self::Tgt => &["tgt"],
+        }
+    }
+
+    /// Says why tests with this need cannot run now; `None` when they can.
+    pub(crate) fn missing(self) -> Option<String> {
+        match self {
+            Self::Libiscsi => missing_program("iscsi-test-cu", "libiscsi-bin"),
+            Self::Qemu => missing_program("qemu-img", "qemu-utils").or_else(qemu_without_iscsi),
+            Self::Tgt => missing_program("tgtd", "tgt"),
+        }
+    }
+}
+
+fn missing_program(program: &str, package: &str) -> Option<String> {
+    find(program).is_none().then(|| format!("no {program}: install the package {package}"))
+}
+
+/// Asks QEMU itself: naming a dead portal fails either way, but with other words.
+fn qemu_without_iscsi() -> Option<String> {
+    let probe = ["info", "iscsi://127.0.0.1:1/iqn.2026-11.org.lunette:probe/0"];
+    let output = Command::new("qemu-img").args(probe).stdin(Stdio::null()).output().ok()?;
+    let output = String::from_utf8_lossy(&output.stderr);
+    if !output.contains("Unknown protocol") && !output.contains("Unknown driver") && !output.contains("module") {
+        return None;
+    }
+    let utils = installed("qemu-utils").unwrap_or_else(|| "no".into());
+    let extra = installed("qemu-block-extra").unwrap_or_else(|| "no".into());
+    Some(format!(
+        "qemu-img knows no iscsi: install qemu-utils and qemu-block-extra of one version \
+         (here {utils} and {extra})"
+    ))
+}
+
+fn installed(package: &str) -> Option<String> {
+    let text = capture("dpkg-query", &["-W", "-f", "${db:Status-Status} ${Version}", package]).ok()?;
+    text.strip_prefix("installed ").map(str::to_owned)
+}
+
+/// The version that apt would install; `None` when it knows the package from no archive.
+///
+/// A version that only dpkg knows (priority 100, "now") is no candidate of an archive, hence the list of `madison`.
+fn archived(package: &str) -> Option<String> {
+    let text = capture("apt-cache", &["madison", package]).ok()?;
+    text.lines().find_map(|line| line.split('|').nth(1).map(|version| version.trim().to_owned()))
+}
+
+/// Installs what `needs` lack.
+///
+/// Gives one sentence about what was done, or nothing when nothing was missing.
+///
+/// # Errors
+/// When something is missing and cannot be installed: not root, no apt, no archive. The message names the packages.
+pub(crate) fn install(needs: &[Need]) -> Result<Option<String>> {
+    let missing: Vec<Need> = needs.iter().copied().filter(|need| need.missing().is_some()).collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<&str> = missing.iter().flat_map(|need| need.packages()).copied().collect();
+    if find("apt-get").is_none() {
+        bail!("missing: {}; this system has no apt-get to install them with", names.join(" "));
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("missing: {}\nhint: {}", names.join(" "), install_advice(&missing));
+    }
+    if names.iter().any(|name| archived(name).is_none()) {
+        apt(&["update"])?;
+    }
+    let wanted = versioned(&missing)?;
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends", "--allow-downgrades"];
+    arguments.extend(wanted.iter().map(String::as_str));
+    if apt(&arguments).is_err() {
+        // Lists older than the archive name files that are gone.
+        apt(&["update"])?;
+        let wanted = versioned(&missing)?;
+        arguments.truncate(4);
+        arguments.extend(wanted.iter().map(String::as_str));
+        apt(&arguments)?;
+    }
+    for need in &missing {
+        if let Some(reason) = need.missing() {
+            bail!("apt-get succeeded, yet {reason}");
+        }
+    }
+    Ok(Some(format!("installed {}", wanted.join(" "))))
+}
+
+/// The packages as apt takes them. QEMU's pair gets the driver's version, since an archive has the driver in its own
+/// release only, while a newer qemu-utils may have come from a backport.
+fn versioned(needs: &[Need]) -> Result<Vec<String>> {
+    let mut wanted = Vec::new();
+    for need in needs {
+        match need {
+            Need::Qemu => {
+                let version = archived("qemu-block-extra")
+                    .context("apt knows no qemu-block-extra: is a Debian archive in its sources?")?;
+                wanted.extend(need.packages().iter().map(|name| format!("{name}={version}")));
+            }
+            _ => wanted.extend(need.packages().iter().map(|name| (*name).to_owned())),
+        }
+    }
+    Ok(wanted)
+}
+
+/// The command that installs what `needs` lack, for people who are not root here.
+pub(crate) fn install_advice(needs: &[Need]) -> String {
+    let missing: Vec<Need> = needs.iter().copied().filter(|need| need.missing().is_some()).collect();
+    let names = versioned(&missing)
+        .unwrap_or_else(|_| missing.iter().flat_map(|need| need.packages()).map(|name| (*name).to_owned()).collect());
+    format!("sudo apt-get install --allow-downgrades {}", names.join(" "))
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("apt-get")
+        // Another apt at work is waited for; a service that a package brings is not our business to start, but
+        // invoke-rc.d decides that, not apt.
+        .args(["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", "-qq"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start apt-get")?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        bail!("'apt-get {}' failed: {}", arguments.join(" "), words.trim());
+    }
+    Ok(())
+}
