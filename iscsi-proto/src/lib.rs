@@ -7,6 +7,7 @@
 //! | [`digest`] | CRC32C |
 //! | [`sn`] | serial numbers |
 //! | [`auth`] | CHAP |
+//! | [`target`] | the target role: connections, sessions, tasks |
 //!
 //! A CDB is opaque bytes here; of SCSI the crate knows SAM's vocabulary: LUN, status, task attribute.
 //!
@@ -40,3 +41,4 @@ pub mod digest;
 pub mod frame;
 pub mod pdu;
 pub mod sn;
+pub mod target;
