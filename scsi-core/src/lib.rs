@@ -1,9 +1,11 @@
 //! SAM, SPC and SBC as values: commands, sense, VPD and mode pages, reservations; no transport, no store.
 #![forbid(unsafe_code)]
 
+pub mod cdb;
+pub mod command;
+
 mod asc;
 mod bytes_util;
-mod cdb;
 mod designator;
 mod guid;
 mod lun;

@@ -1,4 +1,38 @@
-//! The command descriptor block as a value.
+//! The command descriptor block as a value, and the fields of each command.
+//!
+//! One struct per command, or per family of commands that differ only in the width of their fields. Each has a
+//! `to_cdb`, for the initiator's side; [`crate::command::parse`] goes the other way.
+
+mod fields;
+
+mod block_io;
+mod cache;
+mod copy;
+mod device;
+mod diagnostic;
+mod format;
+mod inquiry;
+mod maintenance;
+mod mode;
+mod provisioning;
+mod reservation;
+
+pub use self::block_io::{ByteCheck, CompareAndWrite, OrWrite, Read, Verify, Write, WriteAndVerify, WriteAtomic};
+pub use self::cache::{PreFetch, SynchronizeCache};
+pub use self::copy::{
+    CopyOperationAbort, ExtendedCopy, PopulateToken, ReceiveCopy, ReceiveCopyAction, WriteUsingToken,
+};
+pub use self::device::{PreventAllow, ReadCapacity10, ReadCapacity16, StartStopUnit};
+pub use self::diagnostic::{LogSelect, LogSense, ReceiveDiagnostic, SendDiagnostic};
+pub use self::format::{FormatUnit, ReadDefectData, Sanitize, SanitizeService};
+pub use self::inquiry::{Inquiry, ReportLuns, RequestSense};
+pub use self::maintenance::{
+    ReportIdentifyingInformation, ReportSupportedOperationCodes, ReportSupportedTaskManagementFunctions,
+    ReportTargetPortGroups, ReportTimestamp, SetIdentifyingInformation, SetTargetPortGroups, SetTimestamp,
+};
+pub use self::mode::{ModeSelect, ModeSense, PageControl};
+pub use self::provisioning::{GetLbaStatus, Unmap, WriteSame};
+pub use self::reservation::{PersistentReserveIn, PersistentReserveOut, PrInAction, PrOutAction};
 
 use core::fmt;
 use core::ops::Deref;
@@ -30,6 +64,11 @@ impl Cdb {
             return Err(CdbLengthError(bytes.len()));
         }
         Ok(Self(SmallVec::from_slice(bytes)))
+    }
+
+    /// The first `length` bytes (at most 16) of an image.
+    pub(crate) fn from_image(image: &[u8; 16], length: u8) -> Self {
+        Self(SmallVec::from_slice(&image[..usize::from(length).min(16)]))
     }
 
     /// The operation code: byte 0.
