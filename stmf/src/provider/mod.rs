@@ -13,10 +13,12 @@
 
 mod effect;
 mod lu;
+mod port;
 mod store;
 
 pub use effect::{Completion, Effect, Effects, Mailbox, Segments};
 pub use lu::{LogicalUnit, LuTask, NexusLoss, TaskManagementRequest};
+pub use port::{PortError, TargetPort};
 pub use store::{
     StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreExtent, StoreOp, StoreOutcome, StoreRequest,
     StoreSink, StoreToken,
