@@ -1,0 +1,321 @@
+//! Threads for store operations that may wait for a device.
+//!
+//! Each logical unit has its own queue and the units take turns, so that a slow or dead one delays itself only: it never
+//! has all threads, and what waits for it waits in its own queue. Threads start when there is work and nobody idle, and
+//! end after some idle time.
+
+use super::Limits;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+use stmf::provider::{LogicalUnit, StoreCompletion, StoreError, StoreErrorKind, StoreOutcome, StoreRequest};
+
+/// One operation, with the duty to report its outcome.
+#[derive(Debug)]
+pub(crate) struct BlockingJob {
+    pub(crate) lu: Arc<dyn LogicalUnit>,
+    pub(crate) request: StoreRequest,
+    pub(crate) completion: StoreCompletion,
+}
+
+/// The pool; dropping it carries out what is queued and waits for its threads.
+#[derive(Debug)]
+pub(crate) struct BlockingPool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    ended: Condvar,
+    max_threads: usize,
+    /// A part of the threads is never one unit's.
+    max_per_unit: usize,
+    idle_time: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    units: HashMap<usize, Unit>,
+    /// Units with work that may start, in turn.
+    turns: VecDeque<usize>,
+    threads: usize,
+    idle: usize,
+    named: usize,
+    closing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Unit {
+    jobs: VecDeque<BlockingJob>,
+    running: usize,
+    in_turns: bool,
+}
+
+impl BlockingPool {
+    /// A pool without threads; they come with the work.
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let max_threads = limits.max_blocking_threads.max(1);
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                work: Condvar::new(),
+                ended: Condvar::new(),
+                max_threads,
+                max_per_unit: max_threads - max_threads / 4,
+                idle_time: limits.blocking_thread_idle,
+            }),
+        }
+    }
+
+    /// Queues a job. How many there can be is the callers' limit
+    /// ([`Limits::max_store_operations`](super::Limits)).
+    pub(crate) fn submit(&self, job: BlockingJob) {
+        let mut state = self.shared.lock();
+        let key = unit_key(&job.lu);
+        let unit = state.units.entry(key).or_default();
+        unit.jobs.push_back(job);
+        if unit.running < self.shared.max_per_unit && !unit.in_turns {
+            unit.in_turns = true;
+            state.turns.push_back(key);
+        }
+        if state.idle > 0 {
+            drop(state);
+            self.shared.work.notify_one();
+        } else if state.threads < self.shared.max_threads {
+            self.start_thread(state);
+        }
+    }
+
+    /// Threads now alive.
+    pub(crate) fn threads(&self) -> usize {
+        self.shared.lock().threads
+    }
+
+    fn start_thread(&self, mut state: MutexGuard<'_, State>) {
+        state.threads += 1;
+        state.named += 1;
+        let name = format!("lunette-io{}", state.named);
+        drop(state);
+        let shared = Arc::clone(&self.shared);
+        let started = thread::Builder::new().name(name).stack_size(512 << 10).spawn(move || shared.run());
+        if let Err(error) = started {
+            let mut state = self.shared.lock();
+            state.threads -= 1;
+            tracing::warn!(%error, threads = state.threads, "cannot start a thread for store operations");
+            if state.threads == 0 {
+                // Nobody is left to carry anything out: better an error than a hang.
+                let units = std::mem::take(&mut state.units);
+                state.turns.clear();
+                drop(state);
+                for job in units.into_values().flat_map(|unit| unit.jobs) {
+                    job.completion.finish(StoreOutcome::Failed(StoreError {
+                        kind: StoreErrorKind::Cancelled,
+                        context: format!("no thread for a store operation: {error}"),
+                    }));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for BlockingPool {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closing = true;
+        self.shared.work.notify_all();
+        while state.threads > 0 {
+            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No user code runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let _alive = Alive(self);
+        let mut state = self.lock();
+        loop {
+            let Some((key, job)) = state.next(self.max_per_unit) else {
+                if state.closing {
+                    return;
+                }
+                state.idle += 1;
+                let (guard, timeout) =
+                    self.work.wait_timeout(state, self.idle_time).unwrap_or_else(PoisonError::into_inner);
+                state = guard;
+                state.idle -= 1;
+                if timeout.timed_out() && state.turns.is_empty() && !state.closing {
+                    return;
+                }
+                continue;
+            };
+            drop(state);
+            let BlockingJob { lu, request, completion } = job;
+            // A store's bug is that unit's failure, not the pool's.
+            let outcome = catch_unwind(AssertUnwindSafe(|| lu.perform(request))).map_or_else(
+                |_| {
+                    tracing::error!(?lu, "a store panicked");
+                    StoreOutcome::Failed(StoreError {
+                        kind: StoreErrorKind::Dropped,
+                        context: "the store panicked".into(),
+                    })
+                },
+                |done| done.outcome,
+            );
+            completion.finish(outcome);
+            // The unit may end with this reference, and that may take its time.
+            drop(lu);
+            state = self.lock();
+            state.finished(key, self.max_per_unit);
+        }
+    }
+}
+
+impl State {
+    fn next(&mut self, max_per_unit: usize) -> Option<(usize, BlockingJob)> {
+        while let Some(key) = self.turns.pop_front() {
+            let Some(unit) = self.units.get_mut(&key) else { continue };
+            unit.in_turns = false;
+            let Some(job) = unit.jobs.pop_front() else { continue };
+            unit.running += 1;
+            if !unit.jobs.is_empty() && unit.running < max_per_unit {
+                unit.in_turns = true;
+                self.turns.push_back(key);
+            }
+            return Some((key, job));
+        }
+        None
+    }
+
+    fn finished(&mut self, key: usize, max_per_unit: usize) {
+        let Some(unit) = self.units.get_mut(&key) else { return };
+        unit.running = unit.running.saturating_sub(1);
+        if unit.jobs.is_empty() {
+            if unit.running == 0 {
+                // Its key may be another unit's tomorrow.
+                self.units.remove(&key);
+            }
+        } else if !unit.in_turns && unit.running < max_per_unit {
+            unit.in_turns = true;
+            self.turns.push_back(key);
+        }
+    }
+}
+
+/// Counts a thread out however it ends.
+struct Alive<'a>(&'a Shared);
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        self.0.lock().threads -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+/// The address of a unit, unique while a job holds a reference.
+fn unit_key(lu: &Arc<dyn LogicalUnit>) -> usize {
+    Arc::as_ptr(lu).cast::<()>() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::testing::{Gate, SlowUnit};
+    use std::sync::mpsc;
+    use std::time::Instant;
+    use stmf::NexusId;
+    use stmf::provider::{StoreDone, StoreOp, StoreSink, StoreToken};
+
+    struct Sink(mpsc::Sender<StoreDone>);
+
+    impl StoreSink for Sink {
+        fn done(&self, done: StoreDone) {
+            let _ = self.0.send(done);
+        }
+    }
+
+    fn job(lu: &Arc<dyn LogicalUnit>, token: u64, sink: &Arc<dyn StoreSink>) -> BlockingJob {
+        let request = StoreRequest { nexus: NexusId(1), token: StoreToken(token), op: StoreOp::Flush };
+        let completion = StoreCompletion::new(Arc::clone(sink), &request);
+        BlockingJob { lu: Arc::clone(lu), request, completion }
+    }
+
+    fn pool(threads: usize) -> BlockingPool {
+        BlockingPool::new(&Limits {
+            max_blocking_threads: threads,
+            blocking_thread_idle: Duration::from_millis(30),
+            ..Limits::default()
+        })
+    }
+
+    #[test]
+    fn a_stuck_unit_leaves_threads_for_its_neighbour() {
+        let pool = pool(4);
+        let (sender, outcomes) = mpsc::channel();
+        let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
+        let gate = Gate::closed();
+        let stuck: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::behind(&gate));
+        let quick: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::quick());
+        for token in 0..20 {
+            pool.submit(job(&stuck, token, &sink));
+        }
+        pool.submit(job(&quick, 100, &sink));
+        let first = outcomes.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(first.token, StoreToken(100));
+        gate.open();
+        for _ in 0..20 {
+            assert!(outcomes.recv_timeout(Duration::from_secs(5)).unwrap().token.0 < 20);
+        }
+    }
+
+    #[test]
+    fn idle_threads_end_and_come_back() {
+        let pool = pool(2);
+        let (sender, outcomes) = mpsc::channel();
+        let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
+        let quick: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::quick());
+        for round in 0..2 {
+            pool.submit(job(&quick, round, &sink));
+            outcomes.recv_timeout(Duration::from_secs(5)).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while pool.threads() > 0 {
+                assert!(Instant::now() < deadline);
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    #[test]
+    fn dropping_the_pool_carries_out_what_is_queued() {
+        let pool = pool(1);
+        let (sender, outcomes) = mpsc::channel();
+        let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
+        let quick: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::quick());
+        for token in 0..50 {
+            pool.submit(job(&quick, token, &sink));
+        }
+        drop(pool);
+        assert_eq!(outcomes.try_iter().count(), 50);
+    }
+
+    #[test]
+    fn a_panicking_store_is_an_outcome_and_not_a_hang() {
+        let pool = pool(1);
+        let (sender, outcomes) = mpsc::channel();
+        let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
+        let bad: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::panicking());
+        for token in 0..2 {
+            pool.submit(job(&bad, token, &sink));
+            let done = outcomes.recv_timeout(Duration::from_secs(5)).unwrap();
+            assert!(matches!(done.outcome, StoreOutcome::Failed(_)));
+        }
+    }
+}
