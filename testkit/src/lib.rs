@@ -1,1 +1,3 @@
 //! Scripted peers, virtual time, faulty links and stores
+
+pub mod fuzz_targets;
