@@ -4,6 +4,7 @@
 //! `cargo xtask test` shows its first step seconds after it was typed on a fresh checkout.
 
 mod conformance;
+mod fuzz;
 mod interop;
 mod packages;
 mod process;
@@ -23,6 +24,7 @@ Commands:
   test         Install what the tests need and run everything; the gate
   interop      Run real initiators against a target
   conformance  Run libiscsi's iscsi-test-cu, every test by itself, and compare with the committed table
+  fuzz         Run the fuzzers for a while (nightly toolchain and cargo-fuzz)
 
 `cargo xtask COMMAND --help` says more.
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Some("test") => test::main(&rest),
         Some("interop") => interop::main(&rest),
         Some("conformance") => conformance::main(&rest),
+        Some("fuzz") => fuzz::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
