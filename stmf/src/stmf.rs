@@ -3,6 +3,8 @@
 mod explain;
 mod lus;
 mod nexuses;
+#[cfg(test)]
+mod properties;
 mod targets;
 #[cfg(test)]
 mod tests;
