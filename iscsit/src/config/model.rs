@@ -44,38 +44,6 @@ impl FromStr for AuthMethod {
     }
 }
 
-/// Whom a server lets in before views are asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Access {
-    /// Everybody may log in; views decide what they see. COMSTAR's way.
-    #[default]
-    All,
-    /// Only initiators with an entry or in a host group may log in and discover.
-    Named,
-}
-
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::All => "all",
-            Self::Named => "named",
-        })
-    }
-}
-
-impl FromStr for Access {
-    type Err = PropertyReason;
-
-    fn from_str(text: &str) -> Result<Self, PropertyReason> {
-        match text {
-            "all" => Ok(Self::All),
-            "named" => Ok(Self::Named),
-            _ => Err(PropertyReason::NotAString),
-        }
-    }
-}
-
 /// A portal group on one target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaggedGroup {
@@ -154,8 +122,6 @@ pub struct Defaults {
     pub isns_servers: Vec<Portal>,
     /// Whether discovery sessions must prove themselves by CHAP.
     pub discovery_chap: bool,
-    /// Whom the server lets in.
-    pub access: Access,
 }
 
 /// The configuration of the iSCSI port provider.

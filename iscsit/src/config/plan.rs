@@ -1,6 +1,6 @@
 //! The operations of `itadm`: a wish is checked against the configuration and becomes changes.
 
-use super::model::{Access, AuthMethod, Change, Config, Defaults, Initiator, TaggedGroup, Target};
+use super::model::{AuthMethod, Change, Config, Defaults, Initiator, TaggedGroup, Target};
 use super::{
     ConfigError, IscsiName, Portal, PortalGroup, PropertyError, PropertyOwner, PropertyReason, Secret, SecretError,
 };
@@ -70,8 +70,6 @@ pub struct DefaultsPatch {
     pub isns_servers: Patch<Vec<Portal>>,
     /// Whether discovery demands CHAP.
     pub discovery_chap: Option<bool>,
-    /// Whom to let in.
-    pub access: Option<Access>,
 }
 
 impl Config {
@@ -242,7 +240,6 @@ impl Config {
         set_secret("radiussecret", &patch.radius_secret, &mut defaults.radius_secret, &mut errors);
         defaults.isns = patch.isns.unwrap_or(defaults.isns);
         defaults.discovery_chap = patch.discovery_chap.unwrap_or(defaults.discovery_chap);
-        defaults.access = patch.access.unwrap_or(defaults.access);
         if defaults.isns_servers.len() > Self::MAX_ISNS_SERVERS {
             return Err(ConfigError::TooManyIsnsServers { limit: Self::MAX_ISNS_SERVERS });
         }
