@@ -3,8 +3,6 @@
 
 pub mod cdb;
 pub mod command;
-pub mod inquiry;
-pub mod vpd;
 
 mod asc;
 mod bytes_util;

@@ -1,0 +1,66 @@
+//! Host groups and target groups.
+
+use stmf::config::{Config, ConfigError, GroupKind};
+
+use super::{Engine, done};
+use crate::admin::api::{ApiError, Done, GroupInfo};
+use crate::model::Transaction;
+
+impl Engine {
+    pub(super) fn create_group(&mut self, kind: GroupKind, name: &str) -> Result<Done, ApiError> {
+        let change = self.configuration.stmf.create_group(kind, name)?;
+        self.commit(Transaction { stmf: Some(change), ..Transaction::default() })?;
+        Ok(done())
+    }
+
+    pub(super) fn delete_group(&mut self, kind: GroupKind, name: &str) -> Result<Done, ApiError> {
+        let change = self.configuration.stmf.delete_group(kind, name)?;
+        self.commit(Transaction { stmf: Some(change), ..Transaction::default() })?;
+        Ok(done())
+    }
+
+    pub(super) fn list_groups(&self, kind: GroupKind) -> Vec<GroupInfo> {
+        let info = |group: &stmf::config::Group| GroupInfo {
+            name: group.name().to_owned(),
+            members: group.members().map(ToString::to_string).collect(),
+        };
+        self.configuration.stmf.groups(kind).map(info).collect()
+    }
+
+    pub(super) fn add_members(&mut self, kind: GroupKind, group: &str, members: &[String]) -> Result<Done, ApiError> {
+        self.change_members(kind, group, members, |config, member| config.add_member(kind, group, member))
+    }
+
+    pub(super) fn remove_members(
+        &mut self,
+        kind: GroupKind,
+        group: &str,
+        members: &[String],
+    ) -> Result<Done, ApiError> {
+        self.change_members(kind, group, members, |config, member| config.remove_member(kind, group, member))
+    }
+
+    /// Plans a change for each member; those that cannot be made are told, the others are one transaction.
+    fn change_members(
+        &mut self,
+        kind: GroupKind,
+        group: &str,
+        members: &[String],
+        plan: impl Fn(&Config, &str) -> Result<stmf::config::Change, ConfigError>,
+    ) -> Result<Done, ApiError> {
+        // The group itself must be there: that is one failure, not one for each member.
+        self.configuration.stmf.group(kind, group)?;
+        let mut done = done();
+        let change = self.configuration.stmf.batch(|draft| {
+            for member in members {
+                match plan(draft.config(), member) {
+                    Ok(change) => draft.apply(change),
+                    Err(error) => done.failures.push(error.into()),
+                }
+            }
+            Ok::<(), ApiError>(())
+        })?;
+        self.commit(Transaction { stmf: Some(change), ..Transaction::default() })?;
+        Ok(done)
+    }
+}

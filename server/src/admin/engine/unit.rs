@@ -1,0 +1,165 @@
+//! One logical unit of the block provider: where it is, who it is, and its open store while a server runs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lu_sbd::meta::{Identity, RecordFile, RecordStore};
+use lu_sbd::properties::ModifyProperties;
+use lu_sbd::store::{BackingStore, BlockDeviceOptions, FileOptions};
+use stmf::provider::LogicalUnit;
+
+use crate::admin::api::{ApiError, DiskInfo, ErrorKind};
+use crate::model::LuRecord;
+
+/// A configured logical unit.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) record: LuRecord,
+    /// Open and registered, in a running server.
+    pub(super) lu: Option<OpenUnit>,
+    /// Why it could not be opened.
+    pub(super) problem: Option<String>,
+}
+
+/// A logical unit whose store is open.
+#[derive(Clone, Debug)]
+pub(super) struct OpenUnit {
+    pub(super) lu: Arc<dyn LogicalUnit>,
+    pub(super) control: Arc<dyn UnitControl>,
+}
+
+/// What an administrator does to a live logical unit.
+pub(super) trait UnitControl: Send + Sync + std::fmt::Debug {
+    /// Who it is now, with what initiators have saved.
+    fn identity(&self) -> Identity;
+
+    /// Changes it, durably, and tells every nexus.
+    fn modify(&self, properties: &ModifyProperties) -> Result<(), ApiError>;
+
+    /// Why it serves nobody, if something failed: a flush that did not reach the medium.
+    fn failure(&self) -> Option<String>;
+}
+
+impl Unit {
+    pub(super) fn new(record: LuRecord) -> Self {
+        Self { record, lu: None, problem: None }
+    }
+
+    /// Where its identity is kept.
+    pub(super) fn record_file(&self) -> RecordFile {
+        record_file(&self.record)
+    }
+
+    /// Who it is: from the live unit, else from the file. The reason if neither can tell.
+    pub(super) fn identity(&self) -> Result<Identity, String> {
+        if let Some(open) = &self.lu {
+            return Ok(open.control.identity());
+        }
+        let identity = self.record_file().load().map_err(|error| error.to_string())?;
+        if identity.guid != self.record.guid {
+            return Err(format!(
+                "{} now holds logical unit {:X}: put the right file back, or delete-lu this one and import-lu that",
+                self.record.file.display(),
+                identity.guid
+            ));
+        }
+        fs::metadata(&self.record.file).map_err(|error| format!("{}: {error}", self.record.file.display()))?;
+        Ok(identity)
+    }
+
+    /// Opens its store.
+    pub(super) fn open(&self) -> Result<OpenUnit, String> {
+        let identity = self.identity()?;
+        let store = open_store(&self.record.file, &identity).map_err(|error| error.to_string())?;
+        super::lus::build(identity, store, self.record_file())
+    }
+
+    /// What it is, for lists.
+    pub(super) fn disk(&self, identity: Identity) -> DiskInfo {
+        let text = |text: String| (!text.is_empty()).then_some(text);
+        DiskInfo {
+            alias: identity.alias,
+            data_file: self.record.file.display().to_string(),
+            meta_file: self.record.meta.as_ref().map(|path| path.display().to_string()),
+            size: identity.size,
+            block_size: identity.block_size,
+            management_url: text(identity.management_urls.join(" ")),
+            vendor: identity.vendor,
+            product: identity.product,
+            serial: identity.serial.and_then(text),
+            write_protect: identity.write_protect,
+            writeback_cache: !identity.write_cache_disabled,
+        }
+    }
+}
+
+pub(super) fn record_file(record: &LuRecord) -> RecordFile {
+    match &record.meta {
+        Some(path) => RecordFile::new(path.clone()),
+        None => RecordFile::beside(&record.file),
+    }
+}
+
+/// Keeps an identity where its file is.
+pub(super) fn save(file: &RecordFile, identity: &Identity) -> Result<(), ApiError> {
+    file.save(identity.to_record().as_bytes()).map_err(|error| {
+        ApiError::new(ErrorKind::Internal, "could not create meta file")
+            .hint(format!("{error}; its directory must take a new file, or give -p meta=PATH"))
+    })
+}
+
+/// Opens the data of a unit, read-only when it is write protected and the system gives no more.
+pub(super) fn open_store(file: &Path, identity: &Identity) -> Result<Arc<dyn BackingStore>, lu_sbd::store::Error> {
+    let open = |read_only: bool| -> Result<Arc<dyn BackingStore>, lu_sbd::store::Error> {
+        Ok(if is_block_device(file) {
+            Arc::new(BlockDeviceOptions::new().read_only(read_only).size(identity.size).open(file)?)
+        } else {
+            Arc::new(FileOptions::new().read_only(read_only).size(identity.size).open(file)?)
+        })
+    };
+    open(false).or_else(|error| if identity.write_protect { open(true) } else { Err(error) })
+}
+
+/// The bytes behind a path that is to become a unit.
+///
+/// # Errors
+/// `data file error`, with what is wrong as the hint.
+pub(super) fn backing_size(file: &Path) -> Result<u64, ApiError> {
+    let refuse = |hint: String| ApiError::new(ErrorKind::Invalid, "data file error").hint(hint);
+    let path = file.display();
+    let metadata = fs::metadata(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            refuse(format!("{path} does not exist; 'truncate -s SIZE {path}' makes an empty one"))
+        }
+        _ => refuse(format!("{path}: {error}")),
+    })?;
+    if metadata.is_file() {
+        fs::OpenOptions::new().read(true).open(file).map_err(|error| refuse(format!("{path}: {error}")))?;
+        Ok(metadata.len())
+    } else if metadata.file_type().is_block_device() {
+        let store = BlockDeviceOptions::new().read_only(true).open(file);
+        Ok(store.map_err(|error| refuse(error.to_string()))?.capacity())
+    } else {
+        Err(refuse(format!("{path} is neither a regular file nor a block device")))
+    }
+}
+
+fn is_block_device(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+/// The one path by which a file is known, so that two spellings are not two units.
+pub(super) fn canonical(file: &str) -> Result<PathBuf, ApiError> {
+    let path = Path::new(file);
+    if !path.is_absolute() {
+        return Err(ApiError::new(ErrorKind::Invalid, "could not set filename").hint("give an absolute path"));
+    }
+    // A link to a device (/dev/disk/by-id/...) is kept: what it points to may be called otherwise after a boot.
+    match (path.parent().map(fs::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => Ok(parent.join(name)),
+        _ => Ok(path.to_owned()),
+    }
+}

@@ -1,0 +1,184 @@
+//! What the management plane asks of a running server.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use stmf::Guid;
+use stmf::provider::LogicalUnit;
+
+use crate::model::{Configuration, Transaction};
+
+/// The live objects: logical units, targets and sessions of a running server.
+///
+/// The engine is the only caller. It validates a change, makes it durable, and only then publishes it here, so no
+/// method can refuse a change of the configuration. Calls come from one thread at a time and may wait (draining a
+/// unit), within the named limits of the implementation.
+pub trait Live: Send + Sync {
+    /// Publishes a committed transaction; `configuration` is the state after it. Targets, portal groups and views of
+    /// every session follow, sessions that are not concerned notice nothing. A new target goes online unless
+    /// [`default_target_state`](stmf::config::Settings::default_target_state) says otherwise; sessions of a target
+    /// that is gone are logged out.
+    fn apply(&self, configuration: &Configuration, transaction: &Transaction);
+
+    /// Makes a logical unit known, and reachable if `online`.
+    ///
+    /// # Errors
+    /// [`LiveError::Exists`], if there is one of that name.
+    fn register_lu(&self, lu: Arc<dyn LogicalUnit>, online: bool) -> Result<(), LiveError>;
+
+    /// Takes a logical unit out of every session, waits until it has no task left, and forgets it: afterwards nobody
+    /// but the caller holds it. Does nothing when there is none of that name.
+    ///
+    /// # Errors
+    /// [`LiveError::TimedOut`], if tasks were left after the named limit; the unit is gone for initiators all the same.
+    fn unregister_lu(&self, guid: Guid) -> Result<(), LiveError>;
+
+    /// The state of a logical unit; `None` when it is not registered.
+    fn lu_state(&self, guid: Guid) -> Option<ObjectState>;
+
+    /// Brings a registered logical unit online or offline.
+    ///
+    /// # Errors
+    /// [`LiveError::NotFound`]; [`LiveError::TimedOut`], when tasks did not end in time.
+    fn set_lu_online(&self, guid: Guid, online: bool) -> Result<(), LiveError>;
+
+    /// The state of a target by its folded name; `None` when no port provider has it.
+    fn target_state(&self, name: &str) -> Option<ObjectState>;
+
+    /// Brings a target online or offline; offline logs its sessions out first.
+    ///
+    /// # Errors
+    /// [`LiveError::NotFound`]; [`LiveError::TimedOut`], when sessions did not end in time.
+    fn set_target_online(&self, name: &str, online: bool) -> Result<(), LiveError>;
+
+    /// The sessions, oldest first.
+    fn sessions(&self) -> Vec<SessionInfo>;
+
+    /// Ends a session: asks the initiator to log out, then drops it.
+    ///
+    /// # Errors
+    /// [`LiveError::NotFound`].
+    fn end_session(&self, id: u64) -> Result<(), LiveError>;
+
+    /// Counters of logical units, targets and the server as a whole.
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
+    }
+}
+
+/// Why a live object did not do as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LiveError {
+    /// No such object.
+    NotFound,
+    /// There is one already.
+    Exists,
+    /// It was asked, and has not come there within the limit.
+    TimedOut,
+    /// It cannot, for this reason.
+    Failed(String),
+}
+
+impl fmt::Display for LiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("not found"),
+            Self::Exists => f.write_str("already exists"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for LiveError {}
+
+/// The state of a logical unit or a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectState {
+    /// Nobody reaches it.
+    Offline,
+    /// On its way to online.
+    Onlining,
+    /// It works.
+    Online,
+    /// On its way to offline: draining.
+    Offlining,
+}
+
+impl fmt::Display for ObjectState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Offline => "Offline",
+            Self::Onlining => "Onlining",
+            Self::Online => "Online",
+            Self::Offlining => "Offlining",
+        })
+    }
+}
+
+/// A session (I_T nexus).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionInfo {
+    /// Its number, for `lunette session kill`; never used again while the server runs.
+    pub id: u64,
+    /// The initiator's folded name.
+    pub initiator: String,
+    /// The alias the initiator gave.
+    pub initiator_alias: Option<String>,
+    /// The target's folded name.
+    pub target: String,
+    /// The target portal group tag by which it came in.
+    pub tag: u16,
+    /// Where its connections come from; the leading connection first.
+    pub addresses: Vec<SocketAddr>,
+    /// When it logged in.
+    #[serde(with = "unix_seconds")]
+    #[schemars(with = "u64")]
+    pub since: SystemTime,
+    /// How many LUNs it sees.
+    pub luns: usize,
+}
+
+/// Counters, all since the start of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Statistics {
+    /// By name of the logical unit, 32 upper-case digits.
+    pub lus: std::collections::BTreeMap<String, Traffic>,
+    /// By name of the target.
+    pub targets: std::collections::BTreeMap<String, Traffic>,
+}
+
+/// How much went through an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Traffic {
+    /// Read commands.
+    pub reads: u64,
+    /// Write commands.
+    pub writes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Commands that ended in anything but GOOD.
+    pub errors: u64,
+}
+
+mod unix_seconds {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        Ok(UNIX_EPOCH + Duration::from_secs(u64::deserialize(deserializer)?.min(1 << 40)))
+    }
+}

@@ -1,0 +1,23 @@
+//! The management plane: one typed set of operations, the engine that carries them out, and the ways to it.
+//!
+//! ```text
+//!   stmfadm, sbdadm, itadm, lunette ──> Client ──HTTP on a Unix socket──> serve ──> Engine ──> ConfigStore
+//!                                         └── no server running: Engine on the state directory ──┘  └──> Live
+//! ```
+//!
+//! Every change takes the same way: validated on the pure models, made durable in one transaction, and only then
+//! published to the live objects. Nothing is half done.
+
+mod api;
+mod client;
+mod engine;
+mod http;
+mod live;
+mod openapi;
+
+pub use api::*;
+pub use client::{Client, ClientError};
+pub use engine::Engine;
+pub use http::{ManagementServer, serve};
+pub use live::{Live, LiveError, ObjectState, SessionInfo, Statistics, Traffic};
+pub use openapi::document as openapi;
