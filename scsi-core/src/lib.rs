@@ -3,6 +3,8 @@
 
 pub mod cdb;
 pub mod command;
+pub mod inquiry;
+pub mod vpd;
 
 mod asc;
 mod bytes_util;

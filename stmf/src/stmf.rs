@@ -208,11 +208,10 @@ impl Stmf {
         let mut aftermath = Aftermath::default();
         {
             let mut live = self.lock();
-            // What an edit concerns is looked up on both sides of it: members that leave, and members that come.
-            let mut concerned = live.concerned_by(change.edits());
-            let edits = change.edits().to_vec();
+            // Looked up before the change: it needs the entries that go. Who joins a group in the same change has an
+            // edit of its own.
+            let concerned = live.concerned_by(change.edits());
             live.config.commit(change);
-            concerned.extend(live.concerned_by(&edits));
             live.follow(concerned, &mut aftermath);
         }
         self.settle(aftermath);

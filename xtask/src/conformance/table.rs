@@ -71,8 +71,13 @@ impl Table {
         self.rows.keys().map(|name| format!("{FAMILY}{name}"))
     }
 
+    /// How many tests ended so.
+    pub(crate) fn count(&self, wanted: Verdict) -> usize {
+        self.rows.values().filter(|(verdict, _)| *verdict == wanted).count()
+    }
+
     pub(crate) fn summary(&self) -> String {
-        let count = |wanted| self.rows.values().filter(|(verdict, _)| *verdict == wanted).count();
+        let count = |wanted| self.count(wanted);
         format!(
             "{} tests: {} passed, {} failed, {} skipped, {} hung, {} crashed",
             self.rows.len(),

@@ -5,6 +5,7 @@ mod bad_input;
 mod chap;
 mod clients;
 mod crash;
+mod load;
 mod startup;
 pub(crate) mod target;
 mod wire;
@@ -61,7 +62,7 @@ impl std::error::Error for Skip {}
 
 /// All checks, in the order in which they run: the plain ones first, so that a broken server shows at once.
 pub(crate) fn checks() -> Vec<Check> {
-    [clients::CHECKS, chap::CHECKS, startup::CHECKS, crash::CHECKS, bad_input::CHECKS]
+    [clients::CHECKS, chap::CHECKS, load::CHECKS, startup::CHECKS, crash::CHECKS, bad_input::CHECKS]
         .into_iter()
         .flat_map(all)
         .collect()

@@ -22,6 +22,7 @@ pub(crate) const OP_NOP_IN: u8 = 0x20;
 pub(crate) const OP_SCSI_RESPONSE: u8 = 0x21;
 pub(crate) const OP_LOGIN_RESPONSE: u8 = 0x23;
 pub(crate) const OP_DATA_IN: u8 = 0x25;
+pub(crate) const OP_LOGOUT_RESPONSE: u8 = 0x26;
 pub(crate) const OP_R2T: u8 = 0x31;
 pub(crate) const OP_ASYNC: u8 = 0x32;
 pub(crate) const OP_REJECT: u8 = 0x3f;
@@ -193,6 +194,11 @@ impl Initiator {
             session.immediate_bytes = number("FirstBurstLength", 65536).min(session.target_segment_bytes);
         }
         Ok(session)
+    }
+
+    /// The StatSN that the target's next status should have.
+    pub(crate) fn expected_status_number(&self) -> u32 {
+        self.expected_status_number
     }
 
     /// The socket, for what goes around this type.
