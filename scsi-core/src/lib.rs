@@ -4,6 +4,7 @@
 pub mod cdb;
 pub mod command;
 pub mod inquiry;
+pub mod mode;
 pub mod vpd;
 
 mod asc;
