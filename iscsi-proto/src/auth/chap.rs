@@ -14,6 +14,7 @@
 //! the caller. A response is checked by [`Proof::verify`], or by somebody else: a [`Proof`] has all that a RADIUS
 //! server needs.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use md5::{Digest, Md5};
@@ -22,6 +23,7 @@ use sha2::Sha256;
 use sha3::Sha3_256;
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// A digest by its CHAP number (IANA, PPP Authentication Algorithms). Unknown numbers survive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,8 +95,47 @@ impl fmt::Debug for Algorithm {
     }
 }
 
-/// What a peer sent to prove that it knows a secret, with the challenge that it answers.
+/// A CHAP secret: wiped when dropped, never printed, compared in constant time.
 #[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the secret's bytes. Their length is the administrator's to choose; COMSTAR takes 12 to 255.
+    pub fn new(secret: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(secret.into()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Secret {}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+/// A name (CHAP_N) and its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name.
+    pub name: String,
+    /// The secret.
+    pub secret: Secret,
+}
+
+/// What a peer sent to prove that it knows a secret, with the challenge that it answers.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Proof {
     /// The name it gave (CHAP_N).
     pub name: String,
@@ -116,6 +157,14 @@ impl Proof {
             Some(expected) => expected.as_slice().ct_eq(&self.response).into(),
             None => false,
         }
+    }
+}
+
+impl Proof {
+    /// Whether it proves these credentials, name and secret.
+    pub fn verify_credentials(&self, credentials: &Credentials) -> bool {
+        let name: bool = self.name.as_bytes().ct_eq(credentials.name.as_bytes()).into();
+        self.verify(credentials.secret.as_bytes()) && name
     }
 }
 
@@ -245,6 +294,35 @@ impl fmt::Debug for Authenticator {
     }
 }
 
+/// The challenges we sent lately, on all connections, so that one that is sent back is known for what it is.
+///
+/// Bounded: the oldest is forgotten first.
+#[derive(Clone, Debug)]
+pub struct ChallengeMemory {
+    challenges: VecDeque<Vec<u8>>,
+    limit: usize,
+}
+
+impl ChallengeMemory {
+    /// Remembers at most `limit` challenges.
+    pub fn new(limit: usize) -> Self {
+        Self { challenges: VecDeque::new(), limit }
+    }
+
+    /// Adds a challenge of ours.
+    pub fn remember(&mut self, challenge: &[u8]) {
+        while self.challenges.len() >= self.limit.max(1) {
+            self.challenges.pop_front();
+        }
+        self.challenges.push_back(challenge.to_vec());
+    }
+
+    /// Whether a peer's challenge is one of ours.
+    pub fn contains(&self, challenge: &[u8]) -> bool {
+        self.challenges.iter().any(|ours| ours == challenge)
+    }
+}
+
 /// Answers a challenge: the peer's side.
 ///
 /// # Errors
@@ -339,6 +417,28 @@ mod tests {
         let response = Algorithm::MD5.respond(7, SECRET, &[0x5a; 16]).unwrap();
         authenticator.response("host", &response).unwrap();
         assert_eq!(authenticator.answer(9, &[1; 16], SECRET), Err(ChapError::SharedSecret));
+    }
+
+    #[test]
+    fn a_proof_is_of_a_name_and_a_secret() {
+        let response = Algorithm::MD5.respond(7, SECRET, &[0x5a; 16]).unwrap();
+        let proof = challenged(Algorithm::MD5).response("host", &response).unwrap();
+        let credentials = |name: &str| Credentials { name: name.into(), secret: Secret::new(SECRET) };
+        assert!(proof.verify_credentials(&credentials("host")));
+        assert!(!proof.verify_credentials(&credentials("Host")));
+    }
+
+    #[test]
+    fn a_memory_forgets_the_oldest_challenge() {
+        let mut memory = ChallengeMemory::new(2);
+        [b"one", b"two", b"six"].iter().for_each(|challenge| memory.remember(*challenge));
+        assert!(!memory.contains(b"one"));
+        assert!(memory.contains(b"two") && memory.contains(b"six"));
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        assert_eq!(format!("{:?}", Secret::new("hidden")), "Secret(redacted)");
     }
 
     #[test]

@@ -100,6 +100,8 @@ pub struct ScsiCommand {
     pub flags: ScsiCommandFlags,
     /// ATTR field.
     pub attribute: TaskAttribute,
+    /// PRI field: command priority, 0 (none) to 15 (RFC 7144 3.1).
+    pub priority: u8,
     /// The logical unit addressed.
     pub lun: Lun,
     /// Names the task.
@@ -125,7 +127,8 @@ wire_struct! {
     struct CommandWire {
         opcode: u8,
         flags: u8,
-        _reserved: [u8; 2],
+        priority: u8,
+        _reserved: u8,
         lengths: [u8; 4],
         lun: [u8; 8],
         initiator_task_tag: U32<BE>,
@@ -143,6 +146,7 @@ impl ScsiCommand {
             immediate: frame.bhs.is_immediate(),
             flags: ScsiCommandFlags::from_bits_truncate(wire.flags),
             attribute: attribute_from_bits(wire.flags & 7)?,
+            priority: wire.priority >> 4,
             lun: Lun(wire.lun),
             initiator_task_tag: InitiatorTaskTag(wire.initiator_task_tag.get()),
             expected_data_transfer_length: wire.expected_data_transfer_length.get(),
@@ -187,6 +191,7 @@ impl EncodePdu for ScsiCommand {
         CommandWire {
             opcode: opcode_byte(Opcode::SCSI_COMMAND, self.immediate),
             flags: self.flags.bits() | attribute_bits(self.attribute),
+            priority: self.priority << 4,
             lun: self.lun.0,
             initiator_task_tag: self.initiator_task_tag.0.into(),
             expected_data_transfer_length: self.expected_data_transfer_length.into(),

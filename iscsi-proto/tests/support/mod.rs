@@ -77,18 +77,25 @@ fn login_flags() -> impl Strategy<Value = LoginFlags> {
 
 fn scsi_command() -> impl Strategy<Value = ScsiCommand> {
     (
-        (any::<bool>(), 0u8..8, attribute(), lun(), itt(), any::<u32>(), cmd_sn(), stat_sn()),
+        ((any::<bool>(), 0u8..16), 0u8..8, attribute(), lun(), itt(), any::<u32>(), cmd_sn(), stat_sn()),
         prop_oneof![3 => prop::collection::vec(any::<u8>(), 0..=16), 1 => prop::collection::vec(any::<u8>(), 17..300)],
         any::<Option<u32>>(),
         other_ahs(),
         data(),
     )
         .prop_map(
-            |((immediate, flags, attribute, lun, itt, length, cmd_sn, exp_stat_sn), cdb, bidi, ahs, data)| {
+            |(
+                ((immediate, priority), flags, attribute, lun, itt, length, cmd_sn, exp_stat_sn),
+                cdb,
+                bidi,
+                ahs,
+                data,
+            )| {
                 ScsiCommand {
                     immediate,
                     flags: ScsiCommandFlags::from_bits_truncate(flags << 5),
                     attribute,
+                    priority,
                     lun,
                     initiator_task_tag: itt,
                     expected_data_transfer_length: length,
