@@ -6,6 +6,9 @@
 //! | [`frame`] | the stream cut into frames, digests checked |
 //! | [`digest`] | CRC32C |
 //! | [`sn`] | serial numbers |
+//! | [`text`] | `key=value` blocks and the table of keys |
+//! | [`name`] | iSCSI names |
+//! | [`login`] | parameters, their negotiation, the login phase |
 //! | [`auth`] | CHAP |
 //! | [`target`] | the target role: connections, sessions, tasks |
 //!
@@ -39,6 +42,12 @@ mod macros;
 pub mod auth;
 pub mod digest;
 pub mod frame;
+pub mod login;
+pub mod name;
 pub mod pdu;
 pub mod sn;
 pub mod target;
+pub mod text;
+
+pub use frame::RecvHint;
+pub use name::IscsiName;
