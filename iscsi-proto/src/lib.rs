@@ -42,6 +42,7 @@ mod macros;
 pub mod auth;
 pub mod digest;
 pub mod frame;
+pub mod initiator;
 pub mod login;
 pub mod name;
 pub mod pdu;
