@@ -181,7 +181,7 @@ fn packages_step(context: &Shared) -> Result<Outcome> {
 }
 
 fn fmt(context: &Shared) -> Result<Outcome> {
-    single(context, "fmt", &["fmt", "--all", "--check"], &[])
+    single(context, "fmt", &["fmt", "--all", "--check", "--", "--color", "never"], &[])
 }
 
 fn clippy(context: &Shared) -> Result<Outcome> {
