@@ -11,16 +11,16 @@ use crate::pdu::{CdbBytes, Cid, DataSegment};
 #[derive(Debug)]
 pub enum Event {
     /// A command to carry out. It stays open until the owner ends it with
-    /// `Session::send_status` or
-    /// `Session::task_aborted`.
+    /// [`Session::send_status`](super::Session::send_status) or
+    /// [`Session::task_aborted`](super::Session::task_aborted).
     Command(Command),
     /// Data of a write: immediate, unsolicited and solicited alike, as it arrives and never twice.
     DataOut(DataArrived),
     /// A task management function to carry out, answered with
-    /// `Session::task_management_response`.
+    /// [`Session::task_management_response`](super::Session::task_management_response).
     TaskManagement(TaskManagement),
     /// The session gave a task up. The owner aborts it and tells with
-    /// `Session::task_aborted` when it has no further effect on the medium, or ends it
+    /// [`Session::task_aborted`](super::Session::task_aborted) when it has no further effect on the medium, or ends it
     /// with a status if it was ending anyway; the session decides what the initiator hears.
     AbortTask {
         /// The task.
@@ -29,15 +29,15 @@ pub enum Event {
         cause: AbortCause,
     },
     /// The initiator asks which targets there are; answered with
-    /// `Session::send_targets_response`.
+    /// [`Session::send_targets_response`](super::Session::send_targets_response).
     SendTargets {
         /// To be given back.
         request: TextHandle,
         /// Which targets.
         scope: SendTargetsScope,
     },
-    /// A connection ends: send what `Session::poll_transmit` still gives, close the
-    /// socket, then call `Session::handle_closed`.
+    /// A connection ends: send what [`Session::poll_transmit`](super::Session::poll_transmit) still gives, close the
+    /// socket, then call [`Session::handle_closed`](super::Session::handle_closed).
     Close {
         /// The connection.
         connection: ConnectionKey,
@@ -62,6 +62,8 @@ pub struct Command {
     pub lun: Lun,
     /// Its place in the task set.
     pub attribute: TaskAttribute,
+    /// Command priority, 0 for none, 1 (highest) to 15 (RFC 7144 3.1).
+    pub priority: u8,
     /// Sent with the I bit, ahead of the command order.
     pub immediate: bool,
     /// R bit: the initiator expects data.

@@ -1,0 +1,5 @@
+//! Scripted initiators against the target session: one claim a test.
+
+mod commands;
+mod support;
+mod writes;
