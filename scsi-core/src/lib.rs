@@ -3,6 +3,7 @@
 
 pub mod cdb;
 pub mod command;
+pub mod data;
 pub mod inquiry;
 pub mod mode;
 pub mod vpd;
