@@ -1,3 +1,21 @@
-//! Scripted peers, virtual time, faulty links and stores
+//! What tests of several crates share: time that passes on command, a link and a store that fail, a logical unit and
+//! an initiator that follow a script.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`time`] | a clock that moves when told |
+//! | [`rng`] | randomness from a seed |
+//! | [`link`] | a connection that splits, delays, flips and breaks |
+//! | [`store`] | a backing store with a volatile cache, faults and power cuts |
+//! | [`lu`] | a logical unit that follows a script, a mailbox that records |
+//! | [`initiator`] | an iSCSI initiator that says anything and checks what it hears |
+//! | [`fuzz_targets`] | what the fuzzers run, to be replayed without one |
+#![forbid(unsafe_code)]
 
 pub mod fuzz_targets;
+pub mod initiator;
+pub mod link;
+pub mod lu;
+pub mod rng;
+pub mod store;
+pub mod time;
