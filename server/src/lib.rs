@@ -14,4 +14,4 @@ mod driver;
 pub mod model;
 
 pub use config::{DEFAULT_PORT, ServerConfig, default_socket, default_state};
-pub use driver::{Limits, ListenError, ThreadStatistics};
+pub use driver::{Interface, Limits, ListenError, ThreadStatistics};

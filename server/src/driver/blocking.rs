@@ -13,20 +13,24 @@ use std::time::Duration;
 use stmf::provider::{LogicalUnit, StoreCompletion, StoreError, StoreErrorKind, StoreOutcome, StoreRequest};
 
 /// One operation, with the duty to report its outcome.
-#[derive(Debug)]
-pub(crate) struct BlockingJob {
-    pub(crate) lu: Arc<dyn LogicalUnit>,
-    pub(crate) request: StoreRequest,
-    pub(crate) completion: StoreCompletion,
+pub(crate) enum BlockingJob {
+    /// Of a unit.
+    Store { lu: Arc<dyn LogicalUnit>, request: StoreRequest, completion: StoreCompletion },
+    /// Of nobody in particular; all of them share one queue.
+    Other(Box<dyn FnOnce() + Send>),
 }
 
 /// The pool; dropping it carries out what is queued and waits for its threads.
-#[derive(Debug)]
 pub(crate) struct BlockingPool {
+    handle: Blocking,
+}
+
+/// A way into the pool. It may outlive the pool: a job that comes too late is carried out on the spot.
+#[derive(Clone)]
+pub(crate) struct Blocking {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
@@ -37,7 +41,7 @@ struct Shared {
     idle_time: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     units: HashMap<usize, Unit>,
     /// Units with work that may start, in turn.
@@ -48,7 +52,7 @@ struct State {
     closing: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Unit {
     jobs: VecDeque<BlockingJob>,
     running: usize,
@@ -59,23 +63,50 @@ impl BlockingPool {
     /// A pool without threads; they come with the work.
     pub(crate) fn new(limits: &Limits) -> Self {
         let max_threads = limits.max_blocking_threads.max(1);
-        Self {
-            shared: Arc::new(Shared {
-                state: Mutex::default(),
-                work: Condvar::new(),
-                ended: Condvar::new(),
-                max_threads,
-                max_per_unit: max_threads - max_threads / 4,
-                idle_time: limits.blocking_thread_idle,
-            }),
-        }
+        let shared = Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            ended: Condvar::new(),
+            max_threads,
+            max_per_unit: max_threads - max_threads / 4,
+            idle_time: limits.blocking_thread_idle,
+        };
+        Self { handle: Blocking { shared: Arc::new(shared) } }
     }
 
+    /// A way into it.
+    pub(crate) fn handle(&self) -> Blocking {
+        self.handle.clone()
+    }
+
+    /// Threads now alive.
+    pub(crate) fn threads(&self) -> usize {
+        self.handle.shared.lock().threads
+    }
+}
+
+impl Drop for BlockingPool {
+    fn drop(&mut self) {
+        let shared = &self.handle.shared;
+        let mut state = shared.lock();
+        state.closing = true;
+        shared.work.notify_all();
+        while state.threads > 0 {
+            state = shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Blocking {
     /// Queues a job. How many there can be is the callers' limit
     /// ([`Limits::max_store_operations`](super::Limits)).
     pub(crate) fn submit(&self, job: BlockingJob) {
         let mut state = self.shared.lock();
-        let key = unit_key(&job.lu);
+        if state.closing && state.threads == 0 {
+            drop(state);
+            return job.run();
+        }
+        let key = job.key();
         let unit = state.units.entry(key).or_default();
         unit.jobs.push_back(job);
         if unit.running < self.shared.max_per_unit && !unit.in_turns {
@@ -88,11 +119,6 @@ impl BlockingPool {
         } else if state.threads < self.shared.max_threads {
             self.start_thread(state);
         }
-    }
-
-    /// Threads now alive.
-    pub(crate) fn threads(&self) -> usize {
-        self.shared.lock().threads
     }
 
     fn start_thread(&self, mut state: MutexGuard<'_, State>) {
@@ -112,25 +138,55 @@ impl BlockingPool {
                 state.turns.clear();
                 drop(state);
                 for job in units.into_values().flat_map(|unit| unit.jobs) {
-                    job.completion.finish(StoreOutcome::Failed(StoreError {
-                        kind: StoreErrorKind::Cancelled,
-                        context: format!("no thread for a store operation: {error}"),
-                    }));
+                    job.refuse(format!("no thread for a store operation: {error}"));
                 }
             }
         }
     }
 }
 
-impl Drop for BlockingPool {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.closing = true;
-        self.shared.work.notify_all();
-        while state.threads > 0 {
-            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+impl BlockingJob {
+    fn key(&self) -> usize {
+        match self {
+            // Its address is its own while the job holds a reference.
+            Self::Store { lu, .. } => Arc::as_ptr(lu).cast::<()>() as usize,
+            Self::Other(_) => 0,
         }
     }
+
+    fn run(self) {
+        match self {
+            Self::Store { lu, request, completion } => {
+                // A store's bug is that unit's failure, not the pool's.
+                let outcome = catch_unwind(AssertUnwindSafe(|| lu.perform(request))).map_or_else(
+                    |_| {
+                        tracing::error!(?lu, "a store panicked");
+                        failed(StoreErrorKind::Dropped, "the store panicked".into())
+                    },
+                    |done| done.outcome,
+                );
+                completion.finish(outcome);
+                // The unit may end with this reference, and that may take its time.
+            }
+            Self::Other(work) => {
+                if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                    tracing::error!("a store operation panicked");
+                }
+            }
+        }
+    }
+
+    fn refuse(self, reason: String) {
+        match self {
+            Self::Store { completion, .. } => completion.finish(failed(StoreErrorKind::Cancelled, reason)),
+            // It has nobody to report to: better late than never.
+            Self::Other(work) => work(),
+        }
+    }
+}
+
+fn failed(kind: StoreErrorKind, context: String) -> StoreOutcome {
+    StoreOutcome::Failed(StoreError { kind, context })
 }
 
 impl Shared {
@@ -158,21 +214,7 @@ impl Shared {
                 continue;
             };
             drop(state);
-            let BlockingJob { lu, request, completion } = job;
-            // A store's bug is that unit's failure, not the pool's.
-            let outcome = catch_unwind(AssertUnwindSafe(|| lu.perform(request))).map_or_else(
-                |_| {
-                    tracing::error!(?lu, "a store panicked");
-                    StoreOutcome::Failed(StoreError {
-                        kind: StoreErrorKind::Dropped,
-                        context: "the store panicked".into(),
-                    })
-                },
-                |done| done.outcome,
-            );
-            completion.finish(outcome);
-            // The unit may end with this reference, and that may take its time.
-            drop(lu);
+            job.run();
             state = self.lock();
             state.finished(key, self.max_per_unit);
         }
@@ -220,11 +262,6 @@ impl Drop for Alive<'_> {
     }
 }
 
-/// The address of a unit, unique while a job holds a reference.
-fn unit_key(lu: &Arc<dyn LogicalUnit>) -> usize {
-    Arc::as_ptr(lu).cast::<()>() as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,7 +282,7 @@ mod tests {
     fn job(lu: &Arc<dyn LogicalUnit>, token: u64, sink: &Arc<dyn StoreSink>) -> BlockingJob {
         let request = StoreRequest { nexus: NexusId(1), token: StoreToken(token), op: StoreOp::Flush };
         let completion = StoreCompletion::new(Arc::clone(sink), &request);
-        BlockingJob { lu: Arc::clone(lu), request, completion }
+        BlockingJob::Store { lu: Arc::clone(lu), request, completion }
     }
 
     fn pool(threads: usize) -> BlockingPool {
@@ -265,9 +302,9 @@ mod tests {
         let stuck: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::behind(&gate));
         let quick: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::quick());
         for token in 0..20 {
-            pool.submit(job(&stuck, token, &sink));
+            pool.handle().submit(job(&stuck, token, &sink));
         }
-        pool.submit(job(&quick, 100, &sink));
+        pool.handle().submit(job(&quick, 100, &sink));
         let first = outcomes.recv_timeout(Duration::from_secs(5)).unwrap();
         assert_eq!(first.token, StoreToken(100));
         gate.open();
@@ -283,7 +320,7 @@ mod tests {
         let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
         let quick: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::quick());
         for round in 0..2 {
-            pool.submit(job(&quick, round, &sink));
+            pool.handle().submit(job(&quick, round, &sink));
             outcomes.recv_timeout(Duration::from_secs(5)).unwrap();
             let deadline = Instant::now() + Duration::from_secs(5);
             while pool.threads() > 0 {
@@ -300,7 +337,7 @@ mod tests {
         let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
         let quick: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::quick());
         for token in 0..50 {
-            pool.submit(job(&quick, token, &sink));
+            pool.handle().submit(job(&quick, token, &sink));
         }
         drop(pool);
         assert_eq!(outcomes.try_iter().count(), 50);
@@ -313,7 +350,7 @@ mod tests {
         let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
         let bad: Arc<dyn LogicalUnit> = Arc::new(SlowUnit::panicking());
         for token in 0..2 {
-            pool.submit(job(&bad, token, &sink));
+            pool.handle().submit(job(&bad, token, &sink));
             let done = outcomes.recv_timeout(Duration::from_secs(5)).unwrap();
             assert!(matches!(done.outcome, StoreOutcome::Failed(_)));
         }

@@ -14,6 +14,8 @@ pub(crate) enum ChunkClass {
     Small,
     /// Many PDUs with data in one system call.
     Large,
+    /// Lent to the kernel, which picks one when bytes arrive.
+    Ring,
 }
 
 impl ChunkClass {
@@ -22,6 +24,7 @@ impl ChunkClass {
         match self {
             Self::Small => 8 << 10,
             Self::Large => 256 << 10,
+            Self::Ring => 64 << 10,
         }
     }
 
@@ -30,6 +33,7 @@ impl ChunkClass {
         match self {
             Self::Small => 2 << 10,
             Self::Large => 64 << 10,
+            Self::Ring => Self::Ring.size(),
         }
     }
 }
@@ -47,7 +51,7 @@ impl Chunk {
     }
 
     /// Makes the whole chunk free again, if nobody holds a slice.
-    fn reclaim(&mut self) -> bool {
+    pub(crate) fn reclaim(&mut self) -> bool {
         self.buffer.clear();
         self.buffer.try_reclaim(self.class.size())
     }
@@ -56,16 +60,16 @@ impl Chunk {
 /// Chunks that nobody uses, last in first out.
 #[derive(Debug)]
 pub(crate) struct ChunkPool {
-    free: [Vec<Chunk>; 2],
+    free: [Vec<Chunk>; 3],
     cached_bytes: usize,
     limit_bytes: usize,
-    receives: u64,
+    used: bool,
 }
 
 impl ChunkPool {
     /// An empty pool that keeps up to `limit_bytes`.
     pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self { free: [Vec::new(), Vec::new()], cached_bytes: 0, limit_bytes, receives: 0 }
+        Self { free: Default::default(), cached_bytes: 0, limit_bytes, used: false }
     }
 
     /// Sees that `slot` has a chunk of `class` with room to receive into.
@@ -88,10 +92,10 @@ impl ChunkPool {
         }
     }
 
-    /// Gives everything cached back to the allocator, if nothing was received since the last call: `receives` counts.
-    pub(crate) fn trim_if_idle(&mut self, receives: u64) {
-        if std::mem::replace(&mut self.receives, receives) == receives {
-            self.free = [Vec::new(), Vec::new()];
+    /// Gives everything cached back to the allocator, if no chunk was asked for since the last call.
+    pub(crate) fn trim_if_idle(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            self.free = Default::default();
             self.cached_bytes = 0;
         }
     }
@@ -101,7 +105,9 @@ impl ChunkPool {
         self.cached_bytes == 0
     }
 
-    fn take(&mut self, class: ChunkClass) -> Chunk {
+    /// A free chunk.
+    pub(crate) fn take(&mut self, class: ChunkClass) -> Chunk {
+        self.used = true;
         match self.free[class as usize].pop() {
             Some(chunk) => {
                 self.cached_bytes -= class.size();
@@ -111,8 +117,8 @@ impl ChunkPool {
         }
     }
 
-    fn put(&mut self, mut chunk: Chunk) {
-        // A chunk of which slices live on is theirs: it goes when they go.
+    /// Takes a chunk that is not needed any more. One of which slices live on is theirs: it goes when they go.
+    pub(crate) fn put(&mut self, mut chunk: Chunk) {
         let size = chunk.class.size();
         if self.cached_bytes + size <= self.limit_bytes && chunk.reclaim() {
             self.cached_bytes += size;
@@ -168,9 +174,9 @@ mod tests {
             }
             assert_eq!(pool.free[1].len(), 1);
         }
-        pool.trim_if_idle(5);
+        pool.trim_if_idle();
         assert!(!pool.is_empty());
-        pool.trim_if_idle(5);
+        pool.trim_if_idle();
         assert!(pool.is_empty());
     }
 }

@@ -3,8 +3,11 @@
 //! Each round takes what is ready, gives every connection a turn of bounded work, carries the protocol's store
 //! operations out or away, and sends all ready answers of a connection in one system call.
 
-use super::blocking::{BlockingJob, BlockingPool};
-use super::chunks::{Chunk, ChunkClass, ChunkPool};
+mod connections;
+mod transfer;
+
+use super::blocking::{Blocking, BlockingJob};
+use super::chunks::ChunkClass;
 use super::counters::Counters;
 use super::half_open::{HalfOpen, Serial};
 use super::inbox::{Inbox, Message, Newcomer, StoreReturn};
@@ -26,14 +29,13 @@ use stmf::provider::StoreCompletion;
 const TICK: Duration = Duration::from_millis(500);
 
 /// What a thread is made of.
-pub(crate) struct Parts<P: Protocol, N: Net> {
+pub(crate) struct Parts<P: Protocol> {
     pub(crate) index: usize,
     pub(crate) protocol: P,
-    pub(crate) net: N,
     pub(crate) wake: Arc<Wake>,
     pub(crate) inboxes: Arc<[Arc<Inbox<P>>]>,
     pub(crate) loads: Loads,
-    pub(crate) pool: Arc<BlockingPool>,
+    pub(crate) pool: Blocking,
     pub(crate) half_open: Arc<HalfOpen>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) limits: Limits,
@@ -41,8 +43,10 @@ pub(crate) struct Parts<P: Protocol, N: Net> {
 
 /// See the module.
 pub(crate) struct EventLoop<P: Protocol, N: Net> {
-    parts: Parts<P, N>,
-    chunks: ChunkPool,
+    parts: Parts<P>,
+    net: N,
+    /// Whether the interface may have buffers to give back.
+    cached: bool,
     conns: Slab<Conn<P::Conn>>,
     /// Slot of each protocol connection by its index.
     slots: Vec<usize>,
@@ -71,7 +75,6 @@ struct Conn<C> {
     arrival: Arrival,
     serial: Serial,
     half_open: bool,
-    chunk: Option<Chunk>,
     class: ChunkClass,
     readable: bool,
     writable: bool,
@@ -97,10 +100,11 @@ enum State<C> {
 
 impl<P: Protocol, N: Net> EventLoop<P, N> {
     /// A thread without connections.
-    pub(crate) fn new(parts: Parts<P, N>) -> Self {
+    pub(crate) fn new(parts: Parts<P>, net: N) -> Self {
         Self {
-            chunks: ChunkPool::new(parts.limits.cached_receive_bytes),
+            cached: false,
             parts,
+            net,
             conns: Slab::default(),
             slots: Vec::new(),
             serials: HashMap::new(),
@@ -163,7 +167,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
     fn wait(&mut self, now: Instant, ready: &mut Vec<Ready>) -> std::io::Result<()> {
         self.parts.counters.waits.add(1);
         if !self.run.is_empty() {
-            return self.parts.net.wait(Some(Duration::ZERO), ready);
+            return self.net.wait(Some(Duration::ZERO), ready);
         }
         if self.next_tick.is_none() && self.has_chores() {
             self.next_tick = Some(now + TICK);
@@ -173,7 +177,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             let until = now + self.parts.limits.poll;
             let until = due.map_or(until, |due| due.min(until));
             while Instant::now() < until {
-                self.parts.net.wait(Some(Duration::ZERO), ready)?;
+                self.net.wait(Some(Duration::ZERO), ready)?;
                 if !ready.is_empty() || self.parts.wake.is_woken() {
                     return Ok(());
                 }
@@ -185,7 +189,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         } else {
             Some(Duration::ZERO)
         };
-        self.parts.net.wait(timeout, ready)
+        self.net.wait(timeout, ready)
     }
 
     fn read_mail(&mut self, now: Instant) {
@@ -216,150 +220,6 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             }
         }
         self.mail = mail;
-    }
-
-    fn add(&mut self, now: Instant, newcomer: Newcomer, tx: TxQueue, half_open: bool, parcel: Option<P::Parcel>) {
-        let Newcomer { socket, arrival, serial } = newcomer;
-        let id = match parcel {
-            None if self.shut_down.is_some() => None,
-            None => self.parts.protocol.accept(now, arrival),
-            Some(parcel) => self.parts.protocol.adopt(now, arrival, parcel),
-        };
-        let Some(id) = id else {
-            self.forget(&arrival, serial, half_open);
-            return;
-        };
-        let slot = self.conns.insert(Conn {
-            state: State::Open(id),
-            arrival,
-            serial,
-            half_open,
-            chunk: None,
-            class: ChunkClass::Small,
-            readable: false,
-            writable: true,
-            hangup: false,
-            queued: false,
-            dirty: false,
-            holding: false,
-            sent: 0,
-            sent_round: 0,
-        });
-        let index = P::index(id);
-        if self.slots.len() <= index {
-            self.slots.resize(index + 1, usize::MAX);
-        }
-        self.slots[index] = slot;
-        if half_open {
-            self.serials.insert(serial, slot);
-        }
-        self.parts.counters.connections.add(1);
-        self.parts.counters.accepted.add(1);
-        if let Err(error) = self.parts.net.add(slot, self.conns.tag(slot), socket, tx) {
-            tracing::warn!(peer = %arrival.peer, %error, "cannot watch a connection");
-            self.lose(slot, now);
-            return;
-        }
-        self.mark_dirty(slot);
-    }
-
-    fn note(&mut self, event: Ready) {
-        let Some(conn) = self.conns.get_tagged(event.slot, event.tag) else { return };
-        conn.readable |= event.readable;
-        conn.writable |= event.writable;
-        conn.hangup |= event.hangup;
-        self.enqueue(event.slot);
-    }
-
-    fn enqueue(&mut self, slot: usize) {
-        if let Some(conn) = self.conns.get_mut(slot)
-            && !conn.queued
-        {
-            conn.queued = true;
-            self.run.push_back(slot);
-        }
-    }
-
-    fn mark_dirty(&mut self, slot: usize) {
-        if let Some(conn) = self.conns.get_mut(slot)
-            && !conn.dirty
-        {
-            conn.dirty = true;
-            self.dirty.push(slot);
-        }
-    }
-
-    /// One connection's share of a round.
-    fn turn(&mut self, slot: usize, now: Instant) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        conn.queued = false;
-        match conn.state {
-            State::Open(_) => {}
-            State::Closing { .. } => return self.transmit(slot, now),
-            State::Lingering { .. } => return self.discard(slot),
-        }
-        if conn.writable {
-            // Old answers first: they make room for what comes.
-            self.mark_dirty(slot);
-            self.settle(now);
-        }
-        let mut budget = self.parts.limits.receive_bytes_per_turn;
-        loop {
-            let Some(conn) = self.conns.get_mut(slot) else { return };
-            let State::Open(id) = conn.state else { return };
-            if !conn.readable {
-                break;
-            }
-            if self.parts.protocol.recv_hint(id) == 0 {
-                // It stays readable: the protocol tells when to go on.
-                break;
-            }
-            if budget == 0 {
-                self.enqueue(slot);
-                break;
-            }
-            let chunk = self.chunks.prepare(&mut conn.chunk, conn.class);
-            self.parts.counters.receives.add(1);
-            match self.parts.net.receive(slot, chunk) {
-                Ok(Received::Bytes { bytes, more }) => {
-                    budget = budget.saturating_sub(bytes.len());
-                    self.parts.counters.received_bytes.add(bytes.len() as u64);
-                    // After a hang-up the end has to be seen: no further event tells of it.
-                    conn.readable = more || conn.hangup;
-                    conn.class = match conn.class {
-                        ChunkClass::Small if more => ChunkClass::Large,
-                        ChunkClass::Large if bytes.len() < ChunkClass::Small.size() / 2 => ChunkClass::Small,
-                        class => class,
-                    };
-                    self.parts.protocol.handle_received(now, id, bytes);
-                    if conn.half_open && self.parts.protocol.is_logged_in(id) {
-                        conn.half_open = false;
-                        self.serials.remove(&conn.serial);
-                        self.parts.half_open.end(conn.arrival.peer.ip(), conn.serial);
-                    }
-                    self.mark_dirty(slot);
-                    self.settle(now);
-                }
-                Ok(Received::Nothing) => conn.readable = false,
-                Ok(Received::End) => return self.lose_and_settle(slot, now),
-                Err(error) => {
-                    tracing::debug!(peer = %conn.arrival.peer, %error, "connection lost");
-                    return self.lose_and_settle(slot, now);
-                }
-            }
-        }
-        if let Some(conn) = self.conns.get_mut(slot) {
-            self.chunks.release(&mut conn.chunk);
-            if conn.chunk.is_some() && !conn.holding {
-                conn.holding = true;
-                self.holding.push(slot);
-            }
-        }
-    }
-
-    fn lose_and_settle(&mut self, slot: usize, now: Instant) {
-        self.lose(slot, now);
-        self.settle(now);
     }
 
     /// Polls the protocol until it has nothing to ask for, and sends what became ready.
@@ -405,7 +265,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         let inbox = Arc::clone(&self.parts.inboxes[self.parts.index]);
         let completion = StoreCompletion::new(Arc::new(StoreReturn { ticket, inbox }), &request);
         if let Err((request, completion)) = lu.start(request, completion) {
-            self.parts.pool.submit(BlockingJob { lu, request, completion });
+            self.parts.pool.submit(BlockingJob::Store { lu, request, completion });
         }
     }
 
@@ -434,168 +294,9 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         }
     }
 
-    fn slot_of(&self, id: P::Conn) -> Option<usize> {
-        let slot = *self.slots.get(P::index(id))?;
-        match self.conns.get(slot)?.state {
-            State::Open(known) | State::Closing { id: known, .. } if known == id => Some(slot),
-            _ => None,
-        }
-    }
-
-    fn transmit(&mut self, slot: usize, now: Instant) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        conn.dirty = false;
-        if conn.sent_round != self.round {
-            conn.sent_round = self.round;
-            conn.sent = 0;
-        }
-        let Parts { protocol, net, limits, counters, .. } = &mut self.parts;
-        loop {
-            let Some(queue) = net.queue(slot) else { return };
-            if let State::Open(id) | State::Closing { id, .. } = conn.state
-                && (conn.writable || queue.is_empty())
-            {
-                while queue.len() < limits.transmit_queue_bytes && protocol.poll_transmit(now, id, &mut self.out) > 0 {
-                    queue.append(&mut self.out);
-                }
-            }
-            if queue.is_empty() {
-                queue.shrink();
-                if let State::Closing { .. } = conn.state {
-                    self.linger(slot, now);
-                }
-                return;
-            }
-            if !conn.writable {
-                return;
-            }
-            let budget = limits.transmit_bytes_per_turn.saturating_sub(conn.sent);
-            if budget == 0 {
-                return self.enqueue(slot);
-            }
-            let flushed = match net.flush(slot, budget) {
-                Ok((flushed, calls)) => {
-                    counters.sends.add(calls.into());
-                    flushed
-                }
-                Err(error) => {
-                    tracing::debug!(peer = %conn.arrival.peer, %error, "connection lost");
-                    return self.lose(slot, now);
-                }
-            };
-            let (Flushed::All(sent) | Flushed::Blocked(sent) | Flushed::Budget(sent)) = flushed;
-            counters.sent_bytes.add(sent as u64);
-            conn.sent += sent;
-            // What was sent may let the protocol start more reads.
-            self.restless |= sent > 0;
-            if let Flushed::Blocked(_) = flushed {
-                conn.writable = false;
-                return;
-            }
-        }
-    }
-
-    /// The protocol is done with a connection: sends what is left.
-    fn begin_close(&mut self, slot: usize, id: P::Conn, now: Instant) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        if let State::Open(_) = conn.state {
-            conn.state = State::Closing { id, until: now + self.parts.limits.close_timeout };
-            conn.chunk = None;
-            self.leaving += 1;
-            self.mark_dirty(slot);
-        }
-    }
-
-    fn linger(&mut self, slot: usize, now: Instant) {
-        self.parts.net.shut_down(slot);
-        if let Some(conn) = self.conns.get_mut(slot) {
-            if let State::Closing { id, .. } = conn.state {
-                self.parts.protocol.handle_closed(now, id);
-                self.restless = true;
-            }
-            conn.state = State::Lingering { until: now + self.parts.limits.linger };
-            self.enqueue(slot);
-        }
-    }
-
-    /// Drops what still comes in on a connection that is closed for us.
-    fn discard(&mut self, slot: usize) {
-        let mut budget = self.parts.limits.receive_bytes_per_turn;
-        let mut scratch = None;
-        let ended = loop {
-            let chunk = self.chunks.prepare(&mut scratch, ChunkClass::Small);
-            match self.parts.net.receive(slot, chunk) {
-                Ok(Received::Bytes { bytes, .. }) if budget > bytes.len() => budget -= bytes.len(),
-                Ok(Received::Nothing) => break false,
-                // The end, an error, or a peer that goes on and on.
-                _ => break true,
-            }
-        };
-        self.chunks.release(&mut scratch);
-        if ended {
-            self.drop_conn(slot);
-        }
-    }
-
-    /// The connection broke, or is broken off.
-    fn lose(&mut self, slot: usize, now: Instant) {
-        let Some(conn) = self.conns.get(slot) else { return };
-        if let State::Open(id) | State::Closing { id, .. } = conn.state {
-            self.parts.protocol.handle_closed(now, id);
-            self.restless = true;
-        }
-        self.drop_conn(slot);
-    }
-
-    fn drop_conn(&mut self, slot: usize) {
-        // Dropping the socket closes it.
-        let _ = self.parts.net.remove(slot);
-        let Some(conn) = self.conns.remove(slot) else { return };
-        if !matches!(conn.state, State::Open(_)) {
-            self.leaving -= 1;
-        }
-        self.parts.counters.connections.sub(1);
-        self.forget(&conn.arrival, conn.serial, conn.half_open);
-    }
-
-    /// Takes a connection out of what all threads count together.
-    fn forget(&mut self, arrival: &Arrival, serial: Serial, half_open: bool) {
-        if half_open {
-            self.serials.remove(&serial);
-            self.parts.half_open.end(arrival.peer.ip(), serial);
-        }
-        self.parts.loads[self.parts.index].fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn hand_off(&mut self, slot: usize, to: usize, parcel: P::Parcel) {
-        let Some((socket, tx)) = self.parts.net.remove(slot) else { return };
-        let Some(conn) = self.conns.remove(slot) else { return };
-        self.parts.counters.connections.sub(1);
-        self.parts.counters.handed_off.add(1);
-        let Conn { arrival, serial, half_open, .. } = conn;
-        let Some(inbox) = self.parts.inboxes.get(to) else {
-            tracing::error!(to, "a connection was handed to a thread that does not exist");
-            return self.forget(&arrival, serial, half_open);
-        };
-        if half_open {
-            self.serials.remove(&serial);
-            self.parts.half_open.moved(arrival.peer.ip(), serial, to);
-        }
-        self.parts.loads[self.parts.index].fetch_sub(1, Ordering::Relaxed);
-        self.parts.loads[to].fetch_add(1, Ordering::Relaxed);
-        let newcomer = Newcomer { socket, arrival, serial };
-        if inbox.put(Message::Adopt { newcomer, tx, half_open, parcel }).is_err() {
-            // That thread ended: the connection goes with the parcel.
-            self.parts.loads[to].fetch_sub(1, Ordering::Relaxed);
-            if half_open {
-                self.parts.half_open.end(arrival.peer.ip(), serial);
-            }
-        }
-    }
-
     /// Whether there is anything that [`tick`](Self::tick) looks after.
     fn has_chores(&self) -> bool {
-        self.leaving > 0 || !self.holding.is_empty() || !self.chunks.is_empty()
+        self.leaving > 0 || !self.holding.is_empty() || self.cached
     }
 
     fn tick(&mut self, now: Instant) {
@@ -612,16 +313,13 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             late.into_iter().for_each(|slot| self.lose(slot, now));
             self.settle(now);
         }
-        let (conns, chunks) = (&mut self.conns, &mut self.chunks);
+        let (conns, net) = (&mut self.conns, &mut self.net);
         self.holding.retain(|&slot| {
             let Some(conn) = conns.get_mut(slot) else { return false };
-            chunks.release(&mut conn.chunk);
-            conn.holding = conn.chunk.is_some();
+            conn.holding = net.release(slot);
             conn.holding
         });
-        // A thread that did nothing since the last tick gives its buffers back.
-        let received = self.parts.counters.receives.value();
-        self.chunks.trim_if_idle(received);
+        self.cached = self.net.trim();
     }
 
     /// Ends everything that is left.

@@ -39,12 +39,12 @@ pub(crate) use protocol::{Action, Arrival, Protocol, StoreJob};
 pub(crate) use wake::Wake;
 
 use acceptor::{Acceptor, Crew, Loads};
-use blocking::BlockingPool;
+pub(crate) use blocking::{Blocking, BlockingJob, BlockingPool};
 use counters::Counters;
 use event_loop::{EventLoop, Parts};
 use half_open::HalfOpen;
 use inbox::{Inbox, Message};
-use net::{Epoll, Net};
+use net::{Epoll, Net, Uring};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,6 +53,42 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// Which system interface the data path uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Interface {
+    /// The best that works here.
+    #[default]
+    Auto,
+    /// epoll, which works everywhere.
+    Epoll,
+    /// io_uring, which needs Linux 6.1 and which containers often forbid.
+    IoUring,
+}
+
+enum Choice {
+    Epoll,
+    IoUring,
+}
+
+impl Interface {
+    /// What it comes to on this system.
+    fn choose(self) -> io::Result<Choice> {
+        match self {
+            Self::Epoll => Ok(Choice::Epoll),
+            Self::IoUring => Uring::probe().map(|()| Choice::IoUring),
+            Self::Auto => Ok(match Uring::probe() {
+                Ok(()) => Choice::IoUring,
+                Err(error) => {
+                    tracing::info!(%error, "io_uring is not available here; the data path uses epoll");
+                    Choice::Epoll
+                }
+            }),
+        }
+    }
+}
+
 /// The running data path. Dropping it breaks all connections off; [`shut_down`](Self::shut_down) is the polite way.
 pub(crate) struct Driver<P: Protocol> {
     inboxes: Arc<[Arc<Inbox<P>>]>,
@@ -60,28 +96,42 @@ pub(crate) struct Driver<P: Protocol> {
     half_open: Arc<HalfOpen>,
     acceptor: Option<Acceptor>,
     threads: Vec<JoinHandle<Option<P>>>,
-    pool: Option<Arc<BlockingPool>>,
     failed: Arc<AtomicBool>,
+    interface: &'static str,
 }
 
 impl<P: Protocol> Driver<P> {
     /// Starts `threads` threads, each with the protocol that `make` gives for its number and its wake-up. It listens
-    /// nowhere yet. `on_failure` is called by a thread that ends unasked.
+    /// nowhere yet. Store operations that may wait go to `pool`. `on_failure` is called by a thread that ends unasked.
     ///
     /// # Errors
-    /// The system refuses threads or descriptors.
+    /// The system refuses threads or descriptors, or does not have the interface asked for.
     pub(crate) fn start(
         threads: usize,
+        interface: Interface,
         limits: &Limits,
-        mut make: impl FnMut(usize, Arc<Wake>) -> P,
+        pool: &Blocking,
+        make: impl FnMut(usize, Arc<Wake>) -> P,
         on_failure: impl Fn() + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let threads = threads.max(1);
+        match interface.choose()? {
+            Choice::IoUring => Self::start_with::<Uring>(threads, limits, pool, make, on_failure),
+            Choice::Epoll => Self::start_with::<Epoll>(threads, limits, pool, make, on_failure),
+        }
+    }
+
+    fn start_with<N: Net>(
+        threads: usize,
+        limits: &Limits,
+        pool: &Blocking,
+        mut make: impl FnMut(usize, Arc<Wake>) -> P,
+        on_failure: impl Fn() + Clone + Send + 'static,
+    ) -> io::Result<Self> {
         let wakes = (0..threads).map(|_| Wake::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
         let inboxes: Arc<[_]> = wakes.iter().map(|wake| Inbox::<P>::new(Arc::clone(wake))).collect();
         let loads: Loads = wakes.iter().map(|_| AtomicUsize::new(0)).collect();
         let half_open = Arc::new(HalfOpen::new(limits.max_half_open_per_address, limits.max_half_open));
-        let pool = Arc::new(BlockingPool::new(limits));
         let crew = Crew { inboxes: Arc::clone(&inboxes), loads: Arc::clone(&loads), half_open: Arc::clone(&half_open) };
         // Made first: should a thread fail to start, dropping it ends those that did.
         let mut driver = Self {
@@ -90,41 +140,50 @@ impl<P: Protocol> Driver<P> {
             half_open,
             acceptor: Some(Acceptor::start(crew, limits)?),
             threads: Vec::new(),
-            pool: Some(pool),
             failed: Arc::default(),
+            interface: N::NAME,
         };
         for (index, wake) in wakes.into_iter().enumerate() {
             let counters = Arc::new(Counters::default());
             driver.counters.push(Arc::clone(&counters));
-            let Some(pool) = driver.pool.clone() else { break };
-            let event_loop = EventLoop::new(Parts {
+            let parts = Parts {
                 index,
                 protocol: make(index, Arc::clone(&wake)),
-                net: Epoll::new(Arc::clone(&wake))?,
-                wake,
+                wake: Arc::clone(&wake),
                 inboxes: Arc::clone(&driver.inboxes),
                 loads: Arc::clone(&loads),
-                pool,
+                pool: pool.clone(),
                 half_open: Arc::clone(&driver.half_open),
                 counters,
                 limits: limits.clone(),
-            });
+            };
             let (failed, on_failure) = (Arc::clone(&driver.failed), on_failure.clone());
+            let (started, starts) = mpsc::sync_channel(1);
             driver.threads.push(thread::Builder::new().name(format!("lunette-{index}")).spawn(move || {
-                let ended = run(event_loop);
+                let net = match N::new(wake, parts.limits.cached_receive_bytes) {
+                    Ok(net) => net,
+                    Err(error) => {
+                        // The starter waits.
+                        let _ = started.send(Err(error));
+                        return None;
+                    }
+                };
+                let _ = started.send(Ok(()));
+                let ended = run(EventLoop::new(parts, net));
                 if ended.is_none() {
                     failed.store(true, Ordering::Release);
                     on_failure();
                 }
                 ended
             })?);
+            starts.recv().unwrap_or_else(|_| Err(io::Error::other("a thread ended at its start")))?;
         }
         Ok(driver)
     }
 
     /// The system interface in use.
-    pub(crate) fn name(&self) -> &'static str {
-        Epoll::NAME
+    pub(crate) fn interface(&self) -> &'static str {
+        self.interface
     }
 
     /// Opens a portal and tells its address; port 0 takes a free one.
@@ -176,18 +235,15 @@ impl<P: Protocol> Driver<P> {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Closes all portals, asks every peer to leave, breaks off those that have not after `grace`, finishes every store
-    /// operation and ends all threads. Gives the protocols back.
+    /// Closes all portals, asks every peer to leave, breaks off those that have not after `grace` and ends all threads.
+    /// Gives the protocols back. Store operations under way are the pool's to finish.
     pub(crate) fn shut_down(&mut self, grace: Duration) -> Vec<P> {
         self.acceptor = None;
         for inbox in self.inboxes.iter() {
             // A thread that has ended needs no telling.
             let _ = inbox.put(Message::ShutDown { grace });
         }
-        let protocols = self.threads.drain(..).filter_map(|thread| thread.join().ok().flatten()).collect();
-        // The last reference: waits for what is queued.
-        self.pool = None;
-        protocols
+        self.threads.drain(..).filter_map(|thread| thread.join().ok().flatten()).collect()
     }
 }
 

@@ -158,15 +158,52 @@ impl Protocol for Echo {
     }
 }
 
+/// Each test runs over each interface.
+macro_rules! over_each_interface {
+    ($($name:ident)*) => {
+        mod epoll {
+            $(#[test] fn $name() { super::$name(super::Interface::Epoll); })*
+        }
+        mod io_uring {
+            $(#[test] fn $name() {
+                match super::Uring::probe() {
+                    Ok(()) => super::$name(super::Interface::IoUring),
+                    Err(error) => eprintln!("skipped: no io_uring here: {error}"),
+                }
+            })*
+        }
+    };
+}
+
+over_each_interface! {
+    every_connection_gets_its_own_answers
+    a_frame_in_pieces_and_many_frames_at_once_are_the_same
+    a_close_sends_what_was_queued_before
+    a_slow_reader_holds_up_nobody_and_gets_everything
+    a_store_that_waits_holds_up_nobody
+    more_store_operations_than_the_limit_wait_their_turn
+    a_connection_moves_to_another_thread_with_its_answers
+    half_open_connections_of_one_address_are_limited_and_logins_go_on
+    connections_over_the_limit_are_turned_away
+    a_portal_closes_without_its_connections
+    a_shutdown_asks_peers_to_leave_and_ends_when_they_have
+    a_shutdown_breaks_off_peers_that_stay
+    a_call_runs_with_the_protocol_of_its_thread
+    a_panic_of_a_thread_is_told
+    an_idle_server_does_not_wake_up
+}
+
 struct Rig {
     driver: Driver<Echo>,
+    _pool: BlockingPool,
     address: SocketAddr,
     closed: Arc<Mutex<usize>>,
 }
 
 impl Rig {
-    fn new(threads: usize, limits: &Limits, unit: SlowUnit) -> Self {
+    fn new(interface: Interface, threads: usize, limits: &Limits, unit: SlowUnit) -> Self {
         let unit: Arc<dyn LogicalUnit> = Arc::new(unit);
+        let pool = BlockingPool::new(limits);
         let closed: Arc<Mutex<usize>> = Arc::default();
         let make = |thread, _wake| Echo {
             thread,
@@ -176,13 +213,13 @@ impl Rig {
             unit: Arc::clone(&unit),
             closed: Arc::clone(&closed),
         };
-        let driver = Driver::start(threads, limits, make, || ()).unwrap();
+        let driver = Driver::start(threads, interface, limits, &pool.handle(), make, || ()).unwrap();
         let address = driver.listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        Self { driver, address, closed }
+        Self { driver, _pool: pool, address, closed }
     }
 
-    fn plain() -> Self {
-        Self::new(2, &Limits::default(), SlowUnit::quick())
+    fn plain(interface: Interface) -> Self {
+        Self::new(interface, 2, &Limits::default(), SlowUnit::quick())
     }
 
     fn connect(&self) -> TcpStream {
@@ -220,9 +257,8 @@ fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-#[test]
-fn every_connection_gets_its_own_answers() {
-    let rig = Rig::plain();
+fn every_connection_gets_its_own_answers(interface: Interface) {
+    let rig = Rig::plain(interface);
     let mut streams: Vec<_> = (0..100).map(|_| rig.connect()).collect();
     for round in 0..3u8 {
         for (number, stream) in streams.iter_mut().enumerate() {
@@ -237,9 +273,8 @@ fn every_connection_gets_its_own_answers() {
     assert_eq!(*rig.closed.lock().unwrap(), 100);
 }
 
-#[test]
-fn a_frame_in_pieces_and_many_frames_at_once_are_the_same() {
-    let rig = Rig::plain();
+fn a_frame_in_pieces_and_many_frames_at_once_are_the_same(interface: Interface) {
+    let rig = Rig::plain(interface);
     let mut stream = rig.connect();
     for byte in b"e1234567" {
         stream.write_all(&[*byte]).unwrap();
@@ -258,9 +293,8 @@ fn a_frame_in_pieces_and_many_frames_at_once_are_the_same() {
     assert!(answers == many);
 }
 
-#[test]
-fn a_close_sends_what_was_queued_before() {
-    let rig = Rig::plain();
+fn a_close_sends_what_was_queued_before(interface: Interface) {
+    let rig = Rig::plain(interface);
     let mut stream = rig.connect();
     // What is behind the close is not read; the answers must arrive all the same.
     stream.write_all(b"M1234567C1234567ignored!").unwrap();
@@ -272,9 +306,8 @@ fn a_close_sends_what_was_queued_before() {
     rig.wait_until("closed", |rig| rig.connections() == 0);
 }
 
-#[test]
-fn a_slow_reader_holds_up_nobody_and_gets_everything() {
-    let rig = Rig::new(1, &Limits::default(), SlowUnit::quick());
+fn a_slow_reader_holds_up_nobody_and_gets_everything(interface: Interface) {
+    let rig = Rig::new(interface, 1, &Limits::default(), SlowUnit::quick());
     let mut slow = rig.connect();
     let count = 64;
     slow.write_all(&b"M1234567".repeat(count)).unwrap();
@@ -290,10 +323,9 @@ fn a_slow_reader_holds_up_nobody_and_gets_everything() {
     }
 }
 
-#[test]
-fn a_store_that_waits_holds_up_nobody() {
+fn a_store_that_waits_holds_up_nobody(interface: Interface) {
     let gate = Gate::closed();
-    let rig = Rig::new(1, &Limits::default(), SlowUnit::behind(&gate));
+    let rig = Rig::new(interface, 1, &Limits::default(), SlowUnit::behind(&gate));
     let mut waiting = rig.connect();
     waiting.write_all(b"S1234567").unwrap();
     let mut other = rig.connect();
@@ -305,10 +337,9 @@ fn a_store_that_waits_holds_up_nobody() {
     assert_eq!(rig.driver.statistics()[0].store_offloaded, 1);
 }
 
-#[test]
-fn more_store_operations_than_the_limit_wait_their_turn() {
+fn more_store_operations_than_the_limit_wait_their_turn(interface: Interface) {
     let limits = Limits { max_store_operations: 3, max_blocking_threads: 2, ..Limits::default() };
-    let rig = Rig::new(1, &limits, SlowUnit::quick());
+    let rig = Rig::new(interface, 1, &limits, SlowUnit::quick());
     let mut stream = rig.connect();
     stream.write_all(&b"S1234567".repeat(500)).unwrap();
     let mut answers = vec![0; 500 * FRAME];
@@ -316,9 +347,8 @@ fn more_store_operations_than_the_limit_wait_their_turn() {
     assert_eq!(answers, b"Stored!\n".repeat(500));
 }
 
-#[test]
-fn a_connection_moves_to_another_thread_with_its_answers() {
-    let rig = Rig::plain();
+fn a_connection_moves_to_another_thread_with_its_answers(interface: Interface) {
+    let rig = Rig::plain(interface);
     let mut streams: Vec<_> = (0..4).map(|_| rig.connect()).collect();
     for stream in &mut streams {
         assert_eq!(ask(stream, b"H1234567"), *b"H1234567");
@@ -326,15 +356,14 @@ fn a_connection_moves_to_another_thread_with_its_answers() {
     }
     let statistics = rig.driver.statistics();
     assert_eq!(statistics.iter().map(|thread| thread.connections).collect::<Vec<_>>(), [0, 4]);
-    assert_eq!(statistics[0].handed_off, 2);
+    assert!(statistics[0].handed_off > 0 && statistics[1].handed_off == 0, "{statistics:?}");
     drop(streams);
     rig.wait_until("closed", |rig| rig.connections() == 0);
 }
 
-#[test]
-fn half_open_connections_of_one_address_are_limited_and_logins_go_on() {
+fn half_open_connections_of_one_address_are_limited_and_logins_go_on(interface: Interface) {
     let limits = Limits { max_half_open_per_address: 8, ..Limits::default() };
-    let rig = Rig::new(2, &limits, SlowUnit::quick());
+    let rig = Rig::new(interface, 2, &limits, SlowUnit::quick());
     let mut logged_in = rig.connect();
     assert_eq!(ask(&mut logged_in, b"L1234567"), *b"L1234567");
     let mut flood: Vec<_> = (0..200).map(|_| rig.connect()).collect();
@@ -348,10 +377,9 @@ fn half_open_connections_of_one_address_are_limited_and_logins_go_on() {
     assert_eq!(ask(&mut late, b"L1234567"), *b"L1234567");
 }
 
-#[test]
-fn connections_over_the_limit_are_turned_away() {
+fn connections_over_the_limit_are_turned_away(interface: Interface) {
     let limits = Limits { max_connections: 3, ..Limits::default() };
-    let rig = Rig::new(2, &limits, SlowUnit::quick());
+    let rig = Rig::new(interface, 2, &limits, SlowUnit::quick());
     let mut streams: Vec<_> = (0..3).map(|_| rig.connect()).collect();
     assert!(is_closed(&mut rig.connect()));
     assert_eq!(ask(&mut streams[0], b"e1234567"), *b"e1234567");
@@ -360,9 +388,8 @@ fn connections_over_the_limit_are_turned_away() {
     assert_eq!(ask(&mut rig.connect(), b"e1234567"), *b"e1234567");
 }
 
-#[test]
-fn a_portal_closes_without_its_connections() {
-    let rig = Rig::plain();
+fn a_portal_closes_without_its_connections(interface: Interface) {
+    let rig = Rig::plain(interface);
     let second = rig.driver.listen("[::1]:0".parse().unwrap()).unwrap();
     let mut stream = rig.connect();
     assert_eq!(ask(&mut stream, b"e1234567"), *b"e1234567");
@@ -373,9 +400,8 @@ fn a_portal_closes_without_its_connections() {
     assert_eq!(ask(&mut TcpStream::connect(second).unwrap(), b"e1234567"), *b"e1234567");
 }
 
-#[test]
-fn a_shutdown_asks_peers_to_leave_and_ends_when_they_have() {
-    let mut rig = Rig::plain();
+fn a_shutdown_asks_peers_to_leave_and_ends_when_they_have(interface: Interface) {
+    let mut rig = Rig::plain(interface);
     let mut stream = rig.connect();
     assert_eq!(ask(&mut stream, b"e1234567"), *b"e1234567");
     let peer = thread::spawn(move || {
@@ -391,9 +417,8 @@ fn a_shutdown_asks_peers_to_leave_and_ends_when_they_have() {
     assert!(TcpStream::connect(rig.address).is_err());
 }
 
-#[test]
-fn a_shutdown_breaks_off_peers_that_stay() {
-    let mut rig = Rig::plain();
+fn a_shutdown_breaks_off_peers_that_stay(interface: Interface) {
+    let mut rig = Rig::plain(interface);
     let mut stream = rig.connect();
     assert_eq!(ask(&mut stream, b"e1234567"), *b"e1234567");
     rig.driver.shut_down(Duration::from_millis(50));
@@ -402,25 +427,22 @@ fn a_shutdown_breaks_off_peers_that_stay() {
     assert!(is_closed(&mut stream));
 }
 
-#[test]
-fn a_call_runs_with_the_protocol_of_its_thread() {
-    let rig = Rig::plain();
+fn a_call_runs_with_the_protocol_of_its_thread(interface: Interface) {
+    let rig = Rig::plain(interface);
     let threads: Vec<_> =
         (0..rig.driver.threads()).map(|index| rig.driver.call(index, |echo, _| echo.thread)).collect();
     assert_eq!(threads, [Some(0), Some(1)]);
     assert_eq!(rig.driver.call(7, |echo, _| echo.thread), None);
 }
 
-#[test]
-fn a_panic_of_a_thread_is_told() {
-    let rig = Rig::plain();
+fn a_panic_of_a_thread_is_told(interface: Interface) {
+    let rig = Rig::plain(interface);
     assert_eq!(rig.driver.call::<()>(1, |_, _| panic!("on purpose")), None);
     rig.wait_until("told", |rig| rig.driver.has_failed());
 }
 
-#[test]
-fn an_idle_server_does_not_wake_up() {
-    let rig = Rig::plain();
+fn an_idle_server_does_not_wake_up(interface: Interface) {
+    let rig = Rig::plain(interface);
     let mut stream = rig.connect();
     assert_eq!(ask(&mut stream, b"L1234567"), *b"L1234567");
     // The buffers of the last burst are given back within a few ticks; then nothing is left to look after.

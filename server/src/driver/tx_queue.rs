@@ -44,6 +44,11 @@ impl TxQueue {
         self.slices.iter().take(MAX_SLICES).map(|slice| IoSlice::new(slice)).collect()
     }
 
+    /// All slices to send, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.slices.iter()
+    }
+
     /// Drops `sent` bytes from the front; the rest of a slice sent in part comes first next time.
     pub(crate) fn advance(&mut self, mut sent: usize) {
         debug_assert!(sent <= self.bytes, "the system sent more than there was");

@@ -1,7 +1,7 @@
 //! Readiness by epoll, edge-triggered: each socket is registered once for its whole life.
 
 use super::{Flushed, Net, Ready, Received};
-use crate::driver::chunks::Chunk;
+use crate::driver::chunks::{Chunk, ChunkClass, ChunkPool};
 use crate::driver::tx_queue::TxQueue;
 use crate::driver::wake::Wake;
 use rustix::event::{Timespec, epoll};
@@ -23,30 +23,29 @@ const WAKE: u64 = u64::MAX;
 pub(crate) struct Epoll {
     epoll: OwnedFd,
     sockets: Vec<Option<Socket>>,
+    chunks: ChunkPool,
     _wake: Arc<Wake>,
 }
 
 struct Socket {
     fd: OwnedFd,
     tx: TxQueue,
+    chunk: Option<Chunk>,
 }
 
-impl Epoll {
-    /// An instance that `wake` wakes.
-    pub(crate) fn new(wake: Arc<Wake>) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &*wake, epoll::EventData::new_u64(WAKE), flags)?;
-        Ok(Self { epoll, sockets: Vec::new(), _wake: wake })
-    }
-
-    fn socket(&mut self, slot: usize) -> io::Result<&mut Socket> {
-        self.sockets.get_mut(slot).and_then(Option::as_mut).ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
+fn find(sockets: &mut [Option<Socket>], slot: usize) -> io::Result<&mut Socket> {
+    sockets.get_mut(slot).and_then(Option::as_mut).ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 impl Net for Epoll {
     const NAME: &'static str = "epoll";
+
+    fn new(wake: Arc<Wake>, cached_bytes: usize) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &*wake, epoll::EventData::new_u64(WAKE), flags)?;
+        Ok(Self { epoll, sockets: Vec::new(), chunks: ChunkPool::new(cached_bytes), _wake: wake })
+    }
 
     fn add(&mut self, slot: usize, tag: u32, fd: OwnedFd, tx: TxQueue) -> io::Result<()> {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -55,14 +54,20 @@ impl Net for Epoll {
         if self.sockets.len() <= slot {
             self.sockets.resize_with(slot + 1, || None);
         }
-        self.sockets[slot] = Some(Socket { fd, tx });
+        self.sockets[slot] = Some(Socket { fd, tx, chunk: None });
         Ok(())
     }
 
-    fn remove(&mut self, slot: usize) -> Option<(OwnedFd, TxQueue)> {
-        let Socket { fd, tx } = self.sockets.get_mut(slot)?.take()?;
+    fn remove(&mut self, slot: usize) {
+        // Dropping the descriptor closes it.
+        drop(self.detach(slot));
+    }
+
+    fn detach(&mut self, slot: usize) -> Option<(OwnedFd, TxQueue)> {
+        let Socket { fd, tx, mut chunk } = self.sockets.get_mut(slot)?.take()?;
         // It fails only for a descriptor that is not registered, which leaves nothing to do.
         let _ = epoll::delete(&self.epoll, &fd);
+        self.chunks.release(&mut chunk);
         Some((fd, tx))
     }
 
@@ -87,13 +92,16 @@ impl Net for Epoll {
                 readable: hangup || flags.contains(epoll::EventFlags::IN),
                 writable: hangup || flags.contains(epoll::EventFlags::OUT),
                 hangup,
+                sent: 0,
             });
         }
         Ok(())
     }
 
-    fn receive(&mut self, slot: usize, chunk: &mut Chunk) -> io::Result<Received> {
-        let socket = self.socket(slot)?;
+    fn receive(&mut self, slot: usize, class: ChunkClass) -> io::Result<Received> {
+        let Self { sockets, chunks, .. } = self;
+        let socket = find(sockets, slot)?;
+        let chunk = chunks.prepare(&mut socket.chunk, class);
         let room = chunk.buffer.spare_capacity_mut();
         let asked = room.len();
         let received = loop {
@@ -109,11 +117,19 @@ impl Net for Epoll {
         }
         // SAFETY: the system initialised the first `received` bytes of the spare capacity, and the buffer was empty.
         unsafe { chunk.buffer.set_len(received) };
-        Ok(Received::Bytes { bytes: chunk.buffer.split().freeze(), more: received == asked })
+        let full = received == asked;
+        Ok(Received::Bytes { bytes: chunk.buffer.split().freeze(), more: full, full })
+    }
+
+    fn release(&mut self, slot: usize) -> bool {
+        let Self { sockets, chunks, .. } = self;
+        let Ok(socket) = find(sockets, slot) else { return false };
+        chunks.release(&mut socket.chunk);
+        socket.chunk.is_some()
     }
 
     fn flush(&mut self, slot: usize, budget: usize) -> io::Result<(Flushed, u32)> {
-        let socket = self.socket(slot)?;
+        let socket = find(&mut self.sockets, slot)?;
         let (mut sent, mut calls) = (0, 0);
         loop {
             if socket.tx.is_empty() {
@@ -147,8 +163,13 @@ impl Net for Epoll {
         self.sockets.get_mut(slot)?.as_mut().map(|socket| &mut socket.tx)
     }
 
+    fn trim(&mut self) -> bool {
+        self.chunks.trim_if_idle();
+        !self.chunks.is_empty()
+    }
+
     fn shut_down(&mut self, slot: usize) {
-        if let Ok(socket) = self.socket(slot) {
+        if let Ok(socket) = find(&mut self.sockets, slot) {
             // Fails when the peer was faster.
             let _ = rustix::net::shutdown(&socket.fd, Shutdown::Write);
         }
