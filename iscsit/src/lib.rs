@@ -1,4 +1,23 @@
-//! The iSCSI port provider: iscsi-proto joined to stmf, without IO
+//! The iSCSI port provider: [`iscsi_proto`] joined to [`stmf`], without IO.
+//!
+//! A [`Provider`] holds what all threads share: targets, portals, whom they let in. Each thread drives a [`Worker`]:
+//! bytes from sockets and outcomes of store operations in, bytes and store operations out. A whole target can be driven
+//! by a test without a socket.
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod discovery;
+mod inbox;
+mod limits;
+mod notice;
+mod provider;
+mod session_map;
+mod worker;
+
+pub use discovery::DefaultPortals;
+pub use inbox::Waker;
+pub use limits::Limits;
+pub use notice::Notice;
+pub use provider::{Entropy, Provider, ProviderConfig};
+pub use session_map::WorkerId;
+pub use worker::{ConnectionId, Parcel, StoreJob, StoreTicket, TooManyConnections, Worker, WorkerEvent, WorkerHandle};

@@ -1,0 +1,167 @@
+//! What all workers of the iSCSI port provider share.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use iscsi_proto::target::{ConnectionConfig, SessionConfig, TargetRecord};
+use stmf::{LoginRefusal, Stmf};
+
+use crate::config::{Config, Target};
+use crate::discovery::{self, DefaultPortals};
+use crate::limits::Limits;
+use crate::session_map::{SessionMap, WorkerId};
+
+/// Where random bytes come from: the system in a server, a seed in a test.
+pub trait Entropy: Send + Sync {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// Everything that a provider is made of; what is not given has a default.
+pub struct ProviderConfig {
+    /// Limits of the workers.
+    pub limits: Limits,
+    /// Limits and timers of connections, parameters of negotiation.
+    pub connection: ConnectionConfig,
+    /// Limits and timers of sessions.
+    pub session: SessionConfig,
+    /// Randomness for challenges.
+    pub entropy: Box<dyn Entropy>,
+    /// Unix time in seconds at the moment of the call, for "logged in since".
+    pub unix_time: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// The iSCSI port provider: targets and portals, whom they let in, and where sessions live.
+///
+/// Shared by its [`Worker`](crate::Worker)s. Changes of the configuration are taken by
+/// [`set_config`](Self::set_config) while sessions go on.
+pub struct Provider {
+    stmf: Arc<Stmf>,
+    config: ArcSwap<Config>,
+    default_portals: ArcSwap<DefaultPortals>,
+    limits: Limits,
+    connection: ConnectionConfig,
+    session: SessionConfig,
+    entropy: Box<dyn Entropy>,
+    unix_time: Box<dyn Fn() -> u64 + Send + Sync>,
+    sessions: SessionMap,
+    workers: AtomicUsize,
+}
+
+/// What a login needs to know of the target it asked for.
+pub(crate) struct LoginTarget {
+    pub(crate) target: Target,
+    /// Target portal group tag at the portal where the connection arrived.
+    pub(crate) tag: u16,
+}
+
+impl Provider {
+    /// A provider without targets.
+    pub fn new(stmf: Arc<Stmf>, config: ProviderConfig) -> Arc<Self> {
+        Arc::new(Self {
+            stmf,
+            config: ArcSwap::default(),
+            default_portals: ArcSwap::default(),
+            limits: config.limits,
+            connection: config.connection,
+            session: config.session,
+            entropy: config.entropy,
+            unix_time: config.unix_time,
+            sessions: SessionMap::default(),
+            workers: AtomicUsize::new(0),
+        })
+    }
+
+    /// The framework it is a provider of.
+    pub fn stmf(&self) -> &Arc<Stmf> {
+        &self.stmf
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Takes a new configuration. Sessions that exist go on; a target that is gone is taken out by
+    /// [`Stmf::unregister_target`], which ends its sessions.
+    pub fn set_config(&self, config: Arc<Config>) {
+        self.config.store(config);
+    }
+
+    /// Sets the portals of the default portal group.
+    pub fn set_default_portals(&self, portals: DefaultPortals) {
+        self.default_portals.store(Arc::new(portals));
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn connection_config(&self) -> ConnectionConfig {
+        self.connection.clone()
+    }
+
+    pub(crate) fn session_config(&self) -> SessionConfig {
+        self.session.clone()
+    }
+
+    pub(crate) fn sessions(&self) -> &SessionMap {
+        &self.sessions
+    }
+
+    pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.entropy.fill(&mut bytes);
+        bytes
+    }
+
+    pub(crate) fn unix_time(&self) -> u64 {
+        (self.unix_time)()
+    }
+
+    /// The next worker's name.
+    pub(crate) fn enlist(&self) -> WorkerId {
+        WorkerId(self.workers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The target of this name, if it is offered at `local`.
+    pub(crate) fn login_target(&self, name: &str, local: SocketAddr) -> Option<LoginTarget> {
+        let config = self.config.load();
+        let target = config.target(name)?;
+        let tag = discovery::tag_at(&config, &self.default_portals.load(), target, local)?;
+        Some(LoginTarget { target: target.clone(), tag })
+    }
+
+    /// The answer to SendTargets: the targets at `local` that `initiator` may log in to; `scope` limits it to one.
+    pub(crate) fn discover(&self, initiator: &str, local: SocketAddr, scope: Option<&str>) -> Vec<TargetRecord> {
+        let config = self.config.load();
+        let defaults = self.default_portals.load();
+        let wanted: Vec<&Target> = match scope {
+            Some(name) => config.target(name).into_iter().collect(),
+            None => config.targets().collect(),
+        };
+        wanted
+            .into_iter()
+            .filter(|target| self.admit(&config, initiator, target).is_ok())
+            .filter_map(|target| discovery::record(&config, &defaults, target, local))
+            .collect()
+    }
+
+    /// Whether `initiator` may log in to `target`, apart from authentication.
+    pub(crate) fn admit(&self, config: &Config, initiator: &str, target: &Target) -> Result<(), LoginRefusal> {
+        match self.stmf.may_log_in(initiator, target.name.as_str()) {
+            // An initiator with an entry of its own is a named one.
+            Err(LoginRefusal::NotNamed) if config.initiator(initiator).is_some() => Ok(()),
+            verdict => verdict,
+        }
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("config", &self.config).finish_non_exhaustive()
+    }
+}

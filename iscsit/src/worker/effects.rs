@@ -1,0 +1,92 @@
+//! Effects of logical units, carried to where they belong.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use iscsi_proto::target::{TaskHandle, TaskStatus};
+use stmf::provider::{Effect, Effects, LogicalUnit, StoreOp, StoreRequest};
+
+use super::{SessionKey, StoreJob, StoreTicket, Worker};
+
+impl Worker {
+    /// Carries out what `lu` wished, in order; wishes for nexuses of other workers go to their mailboxes.
+    pub(super) fn carry_out(&mut self, now: Instant, lu: Option<&Arc<dyn LogicalUnit>>, mut effects: Effects) {
+        for effect in effects.drain(..) {
+            match self.nexuses.get(&effect.nexus()) {
+                Some(&key) => self.apply(now, key, lu, effect),
+                None => self.send_away(lu, effect),
+            }
+        }
+        self.spare_effects.push(effects);
+    }
+
+    fn apply(&mut self, now: Instant, key: SessionKey, lu: Option<&Arc<dyn LogicalUnit>>, effect: Effect) {
+        match effect {
+            Effect::Store(request) => {
+                if let Some(lu) = lu {
+                    self.enqueue(key, lu, request);
+                }
+                return;
+            }
+            Effect::ReceiveData { task, offset, length } => self.receive_data(now, key, task.tag, offset, length),
+            Effect::SendData { task, offset, data } => {
+                if let Some(entry) = self.sessions.get_mut(key) {
+                    entry.protocol.send_data_in(TaskHandle::from_u64(task.tag.0), offset, data);
+                }
+            }
+            Effect::Complete(completion) => {
+                if let Some(entry) = self.sessions.get_mut(key)
+                    && entry.tasks.remove(&completion.task.tag).is_some()
+                {
+                    let status = TaskStatus {
+                        status: completion.status,
+                        sense: &completion.sense,
+                        data_length: completion.data_length,
+                        bidirectional_read_length: 0,
+                    };
+                    entry.protocol.send_status(TaskHandle::from_u64(completion.task.tag.0), status);
+                }
+            }
+            Effect::Aborted { task, report } => {
+                if let Some(entry) = self.sessions.get_mut(key)
+                    && entry.tasks.remove(&task.tag).is_some()
+                {
+                    entry.protocol.task_aborted(TaskHandle::from_u64(task.tag.0), report);
+                }
+            }
+            Effect::Managed { tag, response, .. } => self.managed(key, tag, response),
+        }
+        self.touch(key);
+    }
+
+    /// Queues a store operation. A read waits while its session has too much unsent: an initiator that asks for much
+    /// and takes little holds its own reads up, not memory.
+    fn enqueue(&mut self, key: SessionKey, lu: &Arc<dyn LogicalUnit>, request: StoreRequest) {
+        let reading = match request.op {
+            StoreOp::Read { length, .. } => Some((key, length)),
+            _ => None,
+        };
+        let job = StoreJob { request, ticket: StoreTicket { lu: Arc::clone(lu), reading } };
+        if let (Some((_, length)), Some(entry)) = (reading, self.sessions.get_mut(key)) {
+            if !entry.deferred_reads.is_empty() || entry.unsent_reads() >= self.provider.limits().unsent_read_bytes {
+                entry.deferred_reads.push_back(job);
+                return;
+            }
+            entry.reading += u64::from(length);
+        }
+        self.stores.push_back(job);
+    }
+
+    /// An effect for a nexus that is not here: it lives on another worker or transport, or no more.
+    fn send_away(&mut self, lu: Option<&Arc<dyn LogicalUnit>>, effect: Effect) {
+        let Some(lu) = lu else { return };
+        let homeless = match self.provider.stmf().route(effect.nexus()) {
+            Some(mailbox) => mailbox.deliver(lu, effect).err(),
+            None => Some(effect),
+        };
+        if let Some(Effect::Store(request)) = homeless {
+            // The unit still counts on the outcome.
+            self.stores.push_back(StoreJob { request, ticket: StoreTicket { lu: Arc::clone(lu), reading: None } });
+        }
+    }
+}

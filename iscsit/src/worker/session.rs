@@ -1,0 +1,359 @@
+//! Events of a session: commands and their data on the way to logical units, requests, endings.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use iscsi_proto::name::IscsiName;
+use iscsi_proto::target::{
+    Command, ConnectionKey, EndReason, Event, SendTargetsScope, Session, TaskHandle, TaskManagement, TextHandle,
+};
+use scsi_core::{TaskManagementFunction, TaskManagementResponse};
+use smallvec::SmallVec;
+use stmf::provider::{LogicalUnit, LuTask, Segments, TaskManagementRequest};
+use stmf::{NexusId, TaskId, TaskTag, Termination};
+
+use super::timers::Timer;
+use super::{ConnectionId, SessionKey, Stage, StoreJob, Worker, WorkerEvent};
+use crate::notice::Notice;
+use crate::session_map::SessionName;
+
+/// Marks the tag of a request that the worker itself makes, on behalf of the protocol: its answer goes nowhere.
+const OWN_REQUEST: u64 = 1 << 63;
+
+/// A session and what the worker keeps with it.
+pub(super) struct SessionEntry {
+    pub(super) protocol: Session,
+    /// `None` for a discovery session, and once the session has ended.
+    pub(super) nexus: Option<Arc<stmf::Session>>,
+    pub(super) name: Option<SessionName>,
+    pub(super) sockets: SmallVec<[(ConnectionKey, ConnectionId); 1]>,
+    pub(super) tasks: HashMap<TaskTag, Task>,
+    /// Reads that wait until less is unsent.
+    pub(super) deferred_reads: VecDeque<StoreJob>,
+    /// Bytes of reads that are being carried out.
+    pub(super) reading: u64,
+    pub(super) scheduled: Option<Instant>,
+    pub(super) ended: bool,
+    /// On the worker's list of sessions to drive.
+    pub(super) listed: bool,
+}
+
+/// A task between the protocol and its logical unit.
+pub(super) struct Task {
+    /// `None`: answered by STMF itself, without a unit.
+    lu: Option<Arc<dyn LogicalUnit>>,
+    /// How far into the data-out buffer the unit wants to be served; 0 until it asks.
+    wanted: u32,
+    /// Data that came before the unit asked. Bounded by FirstBurstLength: nothing more comes unsolicited.
+    early: SmallVec<[(u32, Segments); 1]>,
+}
+
+impl SessionEntry {
+    pub(super) fn new(protocol: Session, nexus: Option<Arc<stmf::Session>>, name: Option<SessionName>) -> Self {
+        Self {
+            protocol,
+            nexus,
+            name,
+            sockets: SmallVec::new(),
+            tasks: HashMap::new(),
+            deferred_reads: VecDeque::new(),
+            reading: 0,
+            scheduled: None,
+            ended: false,
+            listed: false,
+        }
+    }
+
+    pub(super) fn nexus_id(&self) -> Option<NexusId> {
+        self.nexus.as_ref().map(|nexus| nexus.id())
+    }
+
+    pub(super) fn forget_socket(&mut self, id: ConnectionId) {
+        self.sockets.retain(|(_, socket)| *socket != id);
+    }
+
+    fn socket(&self, key: ConnectionKey) -> Option<ConnectionId> {
+        self.sockets.iter().find(|(connection, _)| *connection == key).map(|(_, socket)| *socket)
+    }
+
+    /// Bytes of reads that are under way or not yet sent.
+    pub(super) fn unsent_reads(&self) -> u64 {
+        self.sockets.iter().map(|(key, _)| self.protocol.unsent_bytes(*key) as u64).sum::<u64>() + self.reading
+    }
+}
+
+impl Worker {
+    /// Puts a session on the list of those whose events are due.
+    pub(super) fn touch(&mut self, key: SessionKey) {
+        if let Some(entry) = self.sessions.get_mut(key)
+            && !entry.listed
+        {
+            entry.listed = true;
+            self.touched.push(key);
+        }
+    }
+
+    /// Drains the events of every touched session, and of those that doing so touches.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some(key) = self.touched.pop() {
+            let Some(entry) = self.sessions.get_mut(key) else { continue };
+            entry.listed = false;
+            while let Some(event) = self.sessions.get_mut(key).and_then(|entry| entry.protocol.poll_event()) {
+                self.handle_event(now, key, event);
+            }
+            self.release_reads(key);
+            let Some(entry) = self.sessions.get(key) else { continue };
+            for at in 0..entry.sockets.len() {
+                let Some(entry) = self.sessions.get(key) else { break };
+                let Some(&(connection, id)) = entry.sockets.get(at) else { break };
+                if entry.protocol.has_output(connection) {
+                    self.tell_transmit(id);
+                }
+            }
+            self.schedule_session(key);
+            self.remove_if_over(key);
+        }
+    }
+
+    fn handle_event(&mut self, now: Instant, key: SessionKey, event: Event) {
+        match event {
+            Event::Command(command) => self.submit(now, key, &command),
+            Event::DataOut(arrived) => {
+                self.data_out(now, key, arrived.task, arrived.offset, arrived.data.into_slices().into_iter().collect())
+            }
+            Event::TaskManagement(request) => self.manage(now, key, &request),
+            Event::AbortTask { task, .. } => self.abort(now, key, task),
+            Event::SendTargets { request, scope } => self.send_targets(key, request, &scope),
+            Event::Close { connection, .. } => {
+                if let Some(id) = self.sessions.get(key).and_then(|entry| entry.socket(connection)) {
+                    self.tell_close(id);
+                }
+            }
+            Event::Ended(reason) => self.session_ended(key, reason),
+        }
+    }
+
+    fn submit(&mut self, now: Instant, key: SessionKey, command: &Command) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let Some(nexus) = entry.nexus.clone() else { return };
+        let tag = TaskTag(command.task.to_u64());
+        let task = LuTask {
+            id: TaskId { nexus: nexus.id(), tag },
+            lun: command.lun,
+            attribute: command.attribute,
+            // RFC 7143 has no command priority; it came with iSCSIProtocolLevel 2 (RFC 7144), which is not offered.
+            priority: 0,
+            cdb: command.cdb.as_slice(),
+            data_out_length: command.data_out_length,
+            data_in_length: command.data_in_length,
+        };
+        let mut effects = self.effects_buffer();
+        let lu = nexus.submit(task, &mut effects);
+        if let Some(entry) = self.sessions.get_mut(key) {
+            entry.tasks.insert(tag, Task { lu: lu.clone(), wanted: 0, early: SmallVec::new() });
+        }
+        self.carry_out(now, lu.as_ref(), effects);
+    }
+
+    fn data_out(&mut self, now: Instant, key: SessionKey, handle: TaskHandle, offset: u32, data: Segments) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let Some(task) = entry.tasks.get_mut(&TaskTag(handle.to_u64())) else { return };
+        if task.wanted == 0 {
+            task.early.push((offset, data));
+        } else {
+            self.pass_on(now, key, TaskTag(handle.to_u64()), offset, data);
+        }
+    }
+
+    /// The unit asks for data: what came before goes to it now, the rest is solicited.
+    pub(super) fn receive_data(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, length: u32) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let Some(task) = entry.tasks.get_mut(&tag) else { return };
+        task.wanted = task.wanted.max(offset.saturating_add(length));
+        let early = std::mem::take(&mut task.early);
+        entry.protocol.request_data(TaskHandle::from_u64(tag.0), offset, length);
+        self.touch(key);
+        for (offset, data) in early {
+            self.pass_on(now, key, tag, offset, data);
+        }
+    }
+
+    /// Hands data to the unit, less what lies past the range that it wants.
+    fn pass_on(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, mut data: Segments) {
+        let Some(entry) = self.sessions.get(key) else { return };
+        let (Some(nexus), Some(task)) = (entry.nexus_id(), entry.tasks.get(&tag)) else { return };
+        let Some(lu) = task.lu.clone() else { return };
+        let mut room = task.wanted.saturating_sub(offset) as usize;
+        data.retain(|segment| {
+            segment.truncate(room);
+            room -= segment.len();
+            !segment.is_empty()
+        });
+        if data.is_empty() {
+            return;
+        }
+        let mut effects = self.effects_buffer();
+        lu.data_out(TaskId { nexus, tag }, offset, data, &mut effects);
+        self.carry_out(now, Some(&lu), effects);
+    }
+
+    fn send_targets(&mut self, key: SessionKey, request: TextHandle, scope: &SendTargetsScope) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let Some(local) = entry.sockets.first().and_then(|(_, id)| self.connections.get(*id)).map(|s| s.local) else {
+            return;
+        };
+        let scope = match scope {
+            SendTargetsScope::All => None,
+            SendTargetsScope::Session => entry.protocol.identity().target_name.as_ref().map(IscsiName::as_str),
+            SendTargetsScope::Target(name) => Some(name.as_str()),
+        };
+        let records = self.provider.discover(entry.protocol.identity().initiator_name.as_str(), local, scope);
+        entry.protocol.send_targets_response(request, &records);
+    }
+
+    fn manage(&mut self, now: Instant, key: SessionKey, request: &TaskManagement) {
+        let Some(nexus) = self.sessions.get(key).and_then(|entry| entry.nexus.clone()) else { return };
+        let lun = request.lun;
+        let request = TaskManagementRequest {
+            nexus: nexus.id(),
+            tag: TaskTag(request.request.to_u64()),
+            function: request.function,
+            referenced: request.referenced.map(|task| TaskTag(task.to_u64())),
+        };
+        let mut effects = self.effects_buffer();
+        let calls = nexus.manage(lun, request, &mut effects);
+        self.carry_out(now, None, effects);
+        for call in calls {
+            let mut effects = self.effects_buffer();
+            call.lu.manage(call.request, &mut effects);
+            self.carry_out(now, Some(&call.lu), effects);
+        }
+    }
+
+    /// The protocol gave a task up; the unit has to let go of it.
+    fn abort(&mut self, now: Instant, key: SessionKey, handle: TaskHandle) {
+        let tag = TaskTag(handle.to_u64());
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let lu = entry.tasks.get(&tag).and_then(|task| task.lu.clone());
+        let (Some(nexus), Some(lu)) = (entry.nexus_id(), lu) else {
+            entry.protocol.task_aborted(handle, false);
+            return;
+        };
+        let request = TaskManagementRequest {
+            nexus,
+            tag: TaskTag(OWN_REQUEST | tag.0),
+            function: TaskManagementFunction::AbortTask,
+            referenced: Some(tag),
+        };
+        let mut effects = self.effects_buffer();
+        lu.manage(request, &mut effects);
+        self.carry_out(now, Some(&lu), effects);
+    }
+
+    pub(super) fn managed(&mut self, key: SessionKey, tag: TaskTag, response: TaskManagementResponse) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        if tag.0 & OWN_REQUEST != 0 {
+            // The task's own ending (a completion or an abort) came before, unless the unit never knew it.
+            let tag = TaskTag(tag.0 & !OWN_REQUEST);
+            if entry.tasks.remove(&tag).is_some() {
+                entry.protocol.task_aborted(TaskHandle::from_u64(tag.0), false);
+            }
+        } else if let Some(response) = entry.nexus.as_ref().and_then(|nexus| nexus.managed(tag, response)) {
+            entry.protocol.task_management_response(TaskHandle::from_u64(tag.0), response);
+        }
+        self.touch(key);
+    }
+
+    /// Starts reads that waited for others to be sent, oldest first.
+    pub(super) fn release_reads(&mut self, key: SessionKey) {
+        let limit = self.provider.limits().unsent_read_bytes;
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        while !entry.deferred_reads.is_empty() && entry.unsent_reads() < limit {
+            let Some(job) = entry.deferred_reads.pop_front() else { return };
+            entry.reading += u64::from(job.ticket.reading.map_or(0, |(_, length)| length));
+            self.stores.push_back(job);
+        }
+    }
+
+    fn session_ended(&mut self, key: SessionKey, reason: EndReason) {
+        let Some(entry) = self.sessions.get(key) else { return };
+        self.events.push_back(WorkerEvent::Notice(Notice::SessionEnded {
+            initiator: entry.protocol.identity().initiator_name.as_str().to_owned(),
+            target: entry.nexus.as_ref().map(|nexus| nexus.nexus().target.clone()),
+            tsih: entry.protocol.tsih(),
+            reason,
+        }));
+        let sockets = entry.sockets.clone();
+        for (_, id) in sockets {
+            self.tell_close(id);
+        }
+        self.detach(key);
+        self.remove_if_over(key);
+    }
+
+    /// Takes the session out of everything that others can see: the nexus, the name, the TSIH.
+    pub(super) fn detach(&mut self, key: SessionKey) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        if std::mem::replace(&mut entry.ended, true) {
+            return;
+        }
+        entry.tasks.clear();
+        let deferred = std::mem::take(&mut entry.deferred_reads);
+        let nexus = entry.nexus.take();
+        let name = entry.name.take();
+        self.provider.sessions().free_tsih(entry.protocol.tsih());
+        if let Some(name) = name {
+            if self.names.get(&name) == Some(&key) {
+                self.names.remove(&name);
+            }
+            self.provider.sessions().release(&name);
+        }
+        // Nobody waits for these reads any more, but their unit does: the nexus's tasks end when they have.
+        self.stores.extend(deferred.into_iter().map(|mut job| {
+            job.ticket.reading = None;
+            job
+        }));
+        if let Some(nexus) = nexus {
+            // The units keep the outcomes of what is still under way apart from the nexus; nothing more comes for it.
+            self.nexuses.remove(&nexus.id());
+            nexus.close();
+        }
+    }
+
+    /// Forgets a session that has ended and has no sockets left.
+    pub(super) fn remove_if_over(&mut self, key: SessionKey) {
+        if self.sessions.get(key).is_some_and(|entry| entry.ended && entry.sockets.is_empty()) {
+            self.sessions.remove(key);
+        }
+    }
+
+    pub(super) fn schedule_session(&mut self, key: SessionKey) {
+        if let Some(entry) = self.sessions.get_mut(key) {
+            let deadline = entry.protocol.poll_timeout();
+            self.timers.schedule(Timer::Session(key), &mut entry.scheduled, deadline);
+        }
+    }
+
+    /// STMF woke us about the session: it may have been asked to end.
+    pub(super) fn look_at(&mut self, now: Instant, key: SessionKey) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        match entry.nexus.as_ref().and_then(|nexus| nexus.termination()) {
+            Some(Termination::Logout) => entry.protocol.request_logout(now, self.provider.limits().logout_grace),
+            Some(Termination::Kill) => entry.protocol.terminate(now, EndReason::Terminated),
+            None => {}
+        }
+        self.touch(key);
+    }
+
+    /// Makes a socket the one of a session's connection.
+    pub(super) fn bind(&mut self, key: SessionKey, connection: ConnectionKey, id: ConnectionId) {
+        if let Some(entry) = self.sessions.get_mut(key) {
+            entry.sockets.push((connection, id));
+        }
+        if let Some(socket) = self.connections.get_mut(id) {
+            socket.stage = Stage::Session(key, connection);
+        }
+        self.touch(key);
+    }
+}
