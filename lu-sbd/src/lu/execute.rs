@@ -1,0 +1,277 @@
+//! From a command to its work: the task set, the checks, the dispatch, the end.
+
+use scsi_core::command::{Command, CommandFlags, CommandKind as K, CommandSet, ParsedCommand, parse};
+use scsi_core::{AdditionalSense, SenseData, SenseFormat, Status};
+use smallvec::SmallVec;
+use stmf::provider::{Completion, Effect, Effects, LuTask, Segments};
+
+use super::media::Checked;
+use super::slab::Key;
+use super::task::{Task, Work};
+use super::{Limits, Lu, sense};
+use crate::store::Capabilities;
+
+/// The commands of a disk.
+const COMMANDS: CommandSet = CommandSet::of(&[
+    K::TestUnitReady,
+    K::RequestSense,
+    K::Read6,
+    K::Write6,
+    K::Inquiry,
+    K::ModeSelect6,
+    K::Reserve6,
+    K::Release6,
+    K::ModeSense6,
+    K::StartStopUnit,
+    K::ReadCapacity10,
+    K::Read10,
+    K::Write10,
+    K::WriteAndVerify10,
+    K::Verify10,
+    K::PreFetch10,
+    K::SynchronizeCache10,
+    K::WriteSame10,
+    K::ModeSelect10,
+    K::Reserve10,
+    K::Release10,
+    K::ModeSense10,
+    K::Read16,
+    K::Write16,
+    K::WriteAndVerify16,
+    K::Verify16,
+    K::PreFetch16,
+    K::SynchronizeCache16,
+    K::WriteSame16,
+    K::ReadCapacity16,
+    K::GetLbaStatus,
+    K::ReportLuns,
+    K::ReportSupportedOperationCodes,
+    K::ReportSupportedTaskManagementFunctions,
+    K::Read12,
+    K::Write12,
+    K::WriteAndVerify12,
+    K::Verify12,
+]);
+
+/// What a unit over such a store can do.
+pub(super) fn commands(capabilities: &Capabilities, limits: &Limits) -> CommandSet {
+    let mut commands = COMMANDS;
+    if capabilities.unmap.is_some() {
+        commands = commands.with(K::Unmap);
+    }
+    if limits.max_compare_and_write_blocks > 0 {
+        commands = commands.with(K::CompareAndWrite);
+    }
+    commands
+}
+
+/// Why a command is not carried out.
+enum Refusal {
+    Sense(SenseData),
+    Status(Status),
+}
+
+impl From<SenseData> for Refusal {
+    fn from(sense: SenseData) -> Self {
+        Self::Sense(sense)
+    }
+}
+
+impl Lu {
+    /// Takes a command.
+    pub fn submit(&mut self, task: LuTask<'_>, fx: &mut Effects) {
+        let refuse = |status, sense: Option<SenseData>, format| {
+            let sense = sense.map(|sense| SmallVec::from_vec(sense.encode(format))).unwrap_or_default();
+            Effect::Complete(Completion { task: task.id, status, sense, data_length: 0 })
+        };
+        self.statistics.commands += 1;
+        let format = self.sense_format();
+        let full = self.tasks.len() >= self.limits.max_tasks;
+        let Some(state) = self.nexuses.get_mut(&task.id.nexus) else {
+            let sense = SenseData::illegal_request(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
+            fx.push(refuse(Status::CHECK_CONDITION, Some(sense), format));
+            return;
+        };
+        if full || state.counts.all >= self.limits.max_tasks_per_nexus {
+            fx.push(refuse(Status::TASK_SET_FULL, None, format));
+            return;
+        }
+        if self.by_id.contains_key(&task.id) {
+            let sense = SenseData::aborted(AdditionalSense::OVERLAPPED_COMMANDS_ATTEMPTED);
+            fx.push(refuse(Status::CHECK_CONDITION, Some(sense), format));
+            return;
+        }
+        let alone = self.modes.control().task_set_per_nexus;
+        let key = self.tasks.insert(Task::new(&task));
+        let attribute = task.attribute.effective();
+        let (ticket, runs) = self.order.enter(key, attribute, task.id.nexus, &mut state.counts, alone);
+        if let Some(entered) = self.tasks.get_mut(key) {
+            entered.ticket = Some(ticket);
+        }
+        self.by_id.insert(task.id, key);
+        if runs {
+            self.execute(key, fx);
+        }
+        self.run(fx);
+    }
+
+    /// Looks at every task that something happened to.
+    pub(super) fn run(&mut self, fx: &mut Effects) {
+        while let Some(key) = self.runnable.pop_front() {
+            self.settle(key, fx);
+        }
+    }
+
+    pub(super) fn set(&mut self, key: Key, work: Work) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.work = work;
+        }
+    }
+
+    /// Begins a task whose turn it is.
+    pub(super) fn execute(&mut self, key: Key, fx: &mut Effects) {
+        self.set(key, Work::Running);
+        let outcome = match self.check(key) {
+            Ok(parsed) => self.dispatch(key, &parsed, fx).map_err(Refusal::Sense),
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Refusal::Sense(sense)) => self.fail(key, sense, fx),
+            Err(Refusal::Status(status)) => self.complete(key, status, None, 0, fx),
+        }
+    }
+
+    fn check(&mut self, key: Key) -> Result<ParsedCommand, Refusal> {
+        let Some(task) = self.tasks.get(key) else { return Err(Refusal::Status(Status::BUSY)) };
+        let nexus = task.id.nexus;
+        let parsed = parse(task.cdb(), self.commands)?;
+        let flags = parsed.entry.flags;
+        let Some(state) = self.nexuses.get_mut(&nexus) else { return Err(Refusal::Status(Status::BUSY)) };
+        if !flags.contains(CommandFlags::PASSES_UNIT_ATTENTION)
+            && let Some(code) = state.attentions.report()
+        {
+            return Err(SenseData::unit_attention(code).into());
+        }
+        if self.conflicts(nexus, &parsed) {
+            return Err(Refusal::Status(Status::RESERVATION_CONFLICT));
+        }
+        if self.failed && flags.contains(CommandFlags::NEEDS_MEDIUM) {
+            return Err(sense::not_ready().into());
+        }
+        if flags.contains(CommandFlags::CHANGES_DATA) && self.write_protected() {
+            return Err(SenseData::new(scsi_core::SenseKey::DATA_PROTECT, AdditionalSense::WRITE_PROTECTED).into());
+        }
+        Ok(parsed)
+    }
+
+    fn dispatch(&mut self, key: Key, parsed: &ParsedCommand, fx: &mut Effects) -> Checked {
+        let entry = parsed.entry;
+        match &parsed.command {
+            Command::Read(command) => return self.read(key, entry, command, fx),
+            Command::Write(command) => return self.write(key, entry, command, fx),
+            Command::TestUnitReady => self.good(key, 0, fx),
+            Command::RequestSense(command) => self.request_sense(key, command, fx),
+            Command::Inquiry(command) => return self.inquiry(key, command, fx),
+            Command::ModeSense(command) => return self.mode_sense(key, command, fx),
+            Command::ModeSelect(command) => {
+                self.gather(key, parsed.command, command.parameter_list_length.into(), fx);
+            }
+            Command::Reserve => return self.reserve(key, fx),
+            Command::Release => self.release(key, fx),
+            Command::StartStopUnit(command) => return self.start_stop(key, command, fx),
+            Command::ReadCapacity10(_) => self.read_capacity_10(key, fx),
+            Command::ReadCapacity16(command) => self.read_capacity_16(key, command, fx),
+            Command::WriteAndVerify(command) => return self.write_and_verify(key, entry, command, fx),
+            Command::Verify(command) => return self.verify(key, entry, command, fx),
+            Command::PreFetch(command) => return self.prefetch(key, command, fx),
+            Command::SynchronizeCache(command) => return self.synchronize(key, command, fx),
+            Command::WriteSame(command) => return self.write_same(key, command, fx),
+            Command::Unmap(command) => return self.unmap(key, command, fx),
+            Command::CompareAndWrite(command) => return self.compare_and_write(key, command, fx),
+            Command::GetLbaStatus(command) => return self.get_lba_status(key, command, fx),
+            Command::ReportLuns(command) => return self.report_luns(key, command, fx),
+            Command::ReportSupportedOperationCodes(command) => return self.report_opcodes(key, command, fx),
+            Command::ReportSupportedTaskManagementFunctions(command) => self.report_functions(key, command, fx),
+            // Not in the set of commands, so the parser has refused them.
+            _ => return Err(SenseData::invalid_opcode()),
+        }
+        Ok(())
+    }
+
+    /// All data-out of a command is here.
+    pub(super) fn gathered(&mut self, key: Key, command: Command, data: Segments, fx: &mut Effects) -> Checked {
+        match &command {
+            Command::WriteAndVerify(fields) => self.written_to_verify(key, fields, data, fx),
+            Command::Verify(fields) => self.received_to_verify(key, fields, data, fx),
+            Command::CompareAndWrite(fields) => self.received_to_compare(key, fields, data),
+            Command::WriteSame(fields) => self.received_to_repeat(key, fields, data, fx),
+            Command::Unmap(_) => self.received_to_unmap(key, data, fx),
+            Command::ModeSelect(fields) => self.received_mode_list(key, fields, data, fx),
+            _ => Err(SenseData::invalid_opcode()),
+        }
+    }
+
+    /// Sends an answer, cut at `allocation_length`, and GOOD.
+    pub(super) fn answer(&mut self, key: Key, mut data: Vec<u8>, allocation_length: u64, fx: &mut Effects) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let length = allocation_length.min(data.len() as u64);
+        data.truncate(length.min(task.data_in_length.into()) as usize);
+        if !data.is_empty() {
+            fx.push(Effect::SendData { task: task.id, offset: 0, data: Segments::from_iter([data.into()]) });
+        }
+        self.good(key, length, fx);
+    }
+
+    /// Ends a task with CHECK CONDITION.
+    pub(super) fn check_condition(&mut self, key: Key, sense: SenseData, moved: u64, fx: &mut Effects) {
+        self.complete(key, Status::CHECK_CONDITION, Some(sense), moved, fx);
+    }
+
+    /// Ends a task with a status.
+    pub(super) fn complete(
+        &mut self,
+        key: Key,
+        status: Status,
+        sense: Option<SenseData>,
+        data_length: u64,
+        fx: &mut Effects,
+    ) {
+        let format = self.sense_format();
+        let Some(task) = self.retire(key, fx) else { return };
+        if let Some(announce) = task.aborted {
+            // A change that had been kept came into force all the same.
+            Self::announce(&task, announce, fx);
+        } else {
+            let sense = sense.map(|sense| SmallVec::from_vec(sense.encode(format))).unwrap_or_default();
+            fx.push(Effect::Complete(Completion { task: task.id, status, sense, data_length }));
+        }
+        self.ended(task, fx);
+    }
+
+    /// Takes a task out of everything that knows it.
+    pub(super) fn retire(&mut self, key: Key, fx: &mut Effects) -> Option<Task> {
+        let task = self.tasks.remove(key)?;
+        if self.by_id.get(&task.id) == Some(&key) {
+            self.by_id.remove(&task.id);
+        }
+        if let Some(ticket) = task.ticket {
+            // The nexus may be gone already; nobody counts its tasks then.
+            let mut nobody = super::order::Counts::default();
+            let own = self.nexuses.get_mut(&task.id.nexus).map_or(&mut nobody, |state| &mut state.counts);
+            self.order.leave(key, ticket, own, &mut self.runnable);
+        }
+        if !self.exclusives.is_empty() {
+            self.include(key, fx);
+        }
+        if task.aborted.is_some() {
+            self.statistics.aborted += 1;
+        }
+        self.persist_retired(key);
+        Some(task)
+    }
+
+    pub(super) fn sense_format(&self) -> SenseFormat {
+        SenseFormat::from_descriptor_bit(self.modes.control().descriptor_sense)
+    }
+}

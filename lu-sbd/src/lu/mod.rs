@@ -1,0 +1,349 @@
+//! The logical unit as a state machine: commands in, store operations and answers out.
+//!
+//! ```text
+//!   submit ----> task set ----> execute ----> Effect::Store, Effect::ReceiveData
+//!                 (order)       (checks)              |               |
+//!                    ^                           store_done        data_out
+//!                    |                                \               /
+//!                    +--- retire <--- complete <------- advance ------+
+//!                                     end_aborted <---- abort (manage, detach, PREEMPT AND ABORT)
+//! ```
+//!
+//! A task is executed when its attribute lets it; then it is checked in this order: the nexus is known; the command is
+//! one of the table and its CDB is well formed; a unit attention is pending; a reservation forbids it; the medium is
+//! there; it may be written; the range lies in the unit; the transfer is not too long. It ends once: in `complete`, or
+//! in `end_aborted` when what it has in flight has ended.
+
+mod answers;
+mod execute;
+mod gather;
+mod manage;
+mod media;
+mod modes;
+mod nexus;
+mod ops;
+mod order;
+mod persist;
+mod reserve;
+mod sense;
+mod slab;
+mod task;
+
+use scsi_core::command::CommandSet;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use stmf::provider::{Effects, NexusLoss};
+use stmf::{Guid, Nexus, NexusId, TaskId};
+
+use self::manage::Pending;
+use self::modes::Modes;
+use self::nexus::NexusState;
+use self::ops::{Exclusive, Held, Op};
+use self::order::Order;
+use self::reserve::Reservations;
+use self::slab::{Key, Slab};
+use self::task::{Announce, Task};
+use crate::meta::Identity;
+use crate::store::Capabilities;
+
+/// How much one logical unit takes on; what is more is refused, never queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Tasks of all nexuses; more end with TASK SET FULL.
+    pub max_tasks: usize,
+    /// Tasks of one nexus; more end with TASK SET FULL.
+    pub max_tasks_per_nexus: usize,
+    /// The longest transfer in bytes (MAXIMUM TRANSFER LENGTH); longer ones end with 05/24/00.
+    pub max_transfer_bytes: u32,
+    /// The longest COMPARE AND WRITE in blocks; 0 leaves the command out.
+    pub max_compare_and_write_blocks: u8,
+    /// The most blocks of one UNMAP.
+    pub max_unmap_blocks: u32,
+    /// The most descriptors of one UNMAP.
+    pub max_unmap_descriptors: u32,
+    /// The longest WRITE SAME in bytes.
+    pub max_write_same_bytes: u64,
+    /// Reads go to the store in pieces of this size, a multiple of every block size.
+    pub read_piece_bytes: u32,
+    /// Data-out goes to the store as soon as so much of it lies together; the rest when all has come.
+    pub write_piece_bytes: u32,
+    /// The longest write to the store, a multiple of every block size.
+    pub max_write_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_tasks: 4096,
+            max_tasks_per_nexus: 1024,
+            max_transfer_bytes: 16 << 20,
+            max_compare_and_write_blocks: 128,
+            max_unmap_blocks: 8 << 20,
+            max_unmap_descriptors: 256,
+            max_write_same_bytes: 4 << 30,
+            read_piece_bytes: 1 << 20,
+            write_piece_bytes: 256 << 10,
+            max_write_bytes: 1 << 20,
+        }
+    }
+}
+
+/// What a logical unit has done since it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Commands of all kinds that were taken.
+    pub commands: u64,
+    /// Commands that read.
+    pub reads: u64,
+    /// Bytes read for initiators.
+    pub read_bytes: u64,
+    /// Commands that write.
+    pub writes: u64,
+    /// Bytes of initiators' data written.
+    pub written_bytes: u64,
+    /// UNMAP commands.
+    pub unmaps: u64,
+    /// SYNCHRONIZE CACHE commands.
+    pub flushes: u64,
+    /// Store operations that failed.
+    pub errors: u64,
+    /// Commands that were aborted.
+    pub aborted: u64,
+}
+
+/// What administrators see of a logical unit now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LuSnapshot {
+    /// Who it is, with what is saved.
+    pub identity: Identity,
+    /// Writes are cached until a flush.
+    pub write_cache_enabled: bool,
+    /// Writes are refused, for whichever reason.
+    pub write_protected: bool,
+    /// Why the unit has failed, if it has: it stays so until it is brought online again.
+    pub failure: Option<String>,
+    /// Nexuses that reach it.
+    pub nexuses: usize,
+    /// Tasks in the task set.
+    pub tasks: usize,
+    /// Nexuses with a persistent registration, and whether a reservation is held.
+    pub registrations: usize,
+    /// A persistent reservation is held.
+    pub reserved: bool,
+    /// Counters.
+    pub statistics: Statistics,
+}
+
+/// A logical unit without I/O, threads or locks. See [`SbdLu`](crate::SbdLu) for the one with a store.
+///
+/// Each call appends effects; the caller carries them out and comes back with [`data_out`](Self::data_out) and
+/// [`store_done`](Self::store_done).
+///
+/// ```
+/// use lu_sbd::meta::Identity;
+/// use lu_sbd::properties::CreateProperties;
+/// use lu_sbd::{Capabilities, Limits, Lu};
+/// use scsi_core::{GuidHost, Lun, SenseData, SenseKey, TaskAttribute};
+/// use std::path::Path;
+/// use std::sync::Arc;
+/// use stmf::provider::{Effect, LuTask};
+/// use stmf::{Nexus, NexusId, TaskId, TaskTag};
+///
+/// let properties = CreateProperties::parse([], Some("1G"))?;
+/// let guid = properties.guid(GuidHost::HostId(1), 0, 1);
+/// let identity = properties.identity(guid, Path::new("vol1"), 0)?;
+/// let mut lu = Lu::new(identity, Capabilities::default(), Limits::default());
+///
+/// lu.attach(&Arc::new(Nexus {
+///     id: NexusId(1),
+///     initiator: "iqn.2026-11.org.example:host".into(),
+///     transport_id: b"\x05\0\0\x20iqn.2026-11.org.example:host\0\0\0\0".to_vec(),
+///     target: "iqn.2026-11.org.example:disk".into(),
+///     target_port_name: "iqn.2026-11.org.example:disk,t,0x0001".into(),
+///     relative_target_port: 1,
+///     protocol: 5,
+/// }));
+///
+/// let mut effects = Vec::new();
+/// let task = LuTask {
+///     id: TaskId { nexus: NexusId(1), tag: TaskTag(1) },
+///     lun: Lun::ZERO,
+///     attribute: TaskAttribute::Simple,
+///     priority: 0,
+///     cdb: &[0x28, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 1, 0], // READ(10) of the last block there could be
+///     data_out_length: 0,
+///     data_in_length: 512,
+/// };
+/// lu.submit(task, &mut effects);
+///
+/// // The first command of a nexus meets a unit attention ...
+/// let Some(Effect::Complete(completion)) = effects.pop() else { panic!() };
+/// let sense = SenseData::decode(&completion.sense).unwrap();
+/// assert_eq!((sense.key, sense.code.asc), (SenseKey::UNIT_ATTENTION, 0x29));
+///
+/// // ... the second is carried out, and this one cannot be.
+/// lu.submit(task, &mut effects);
+/// let Some(Effect::Complete(completion)) = effects.pop() else { panic!() };
+/// let sense = SenseData::decode(&completion.sense).unwrap();
+/// assert_eq!((sense.key, sense.code.asc), (SenseKey::ILLEGAL_REQUEST, 0x21));
+/// # Ok::<(), lu_sbd::properties::PropertyError>(())
+/// ```
+#[derive(Debug)]
+pub struct Lu {
+    limits: Limits,
+    identity: Identity,
+    capabilities: Capabilities,
+    commands: CommandSet,
+    block_shift: u32,
+    modes: Modes,
+    reservations: Reservations,
+    nexuses: HashMap<NexusId, NexusState, Quick>,
+    tasks: Slab<Task>,
+    by_id: HashMap<TaskId, Key, Quick>,
+    order: Order,
+    ops: Slab<Op>,
+    exclusives: Vec<Exclusive>,
+    held: VecDeque<Held>,
+    sequence: u64,
+    functions: Slab<Pending>,
+    /// The task whose change is being kept, and those that wait to keep theirs.
+    persisting: Option<Key>,
+    persist_queue: VecDeque<Key>,
+    /// Tasks to be looked at before a call returns.
+    runnable: VecDeque<Key>,
+    /// A flush failed or the store is poisoned.
+    failed: bool,
+    failure: Option<String>,
+    statistics: Statistics,
+}
+
+impl Lu {
+    /// A unit of this identity over a store of these capabilities.
+    pub fn new(identity: Identity, capabilities: Capabilities, limits: Limits) -> Self {
+        let block_shift = identity.block_size.trailing_zeros();
+        Self {
+            limits,
+            commands: execute::commands(&capabilities, &limits),
+            modes: Modes::new(&identity, &capabilities),
+            reservations: Reservations::restore(&identity.reservations),
+            identity,
+            capabilities,
+            block_shift,
+            nexuses: HashMap::default(),
+            tasks: Slab::new(),
+            by_id: HashMap::default(),
+            order: Order::default(),
+            ops: Slab::new(),
+            exclusives: Vec::new(),
+            held: VecDeque::new(),
+            sequence: 0,
+            functions: Slab::new(),
+            persisting: None,
+            persist_queue: VecDeque::new(),
+            runnable: VecDeque::new(),
+            failed: false,
+            failure: None,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// The unit's name.
+    pub fn guid(&self) -> Guid {
+        self.identity.guid
+    }
+
+    /// Who it is, with what is saved: what a record would hold now.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.identity.size
+    }
+
+    /// Size in logical blocks.
+    pub fn blocks(&self) -> u64 {
+        self.identity.size >> self.block_shift
+    }
+
+    /// A nexus reaches the unit from now on.
+    pub fn attach(&mut self, nexus: &Arc<Nexus>) {
+        self.nexuses.insert(nexus.id, NexusState::new(Arc::clone(nexus)));
+    }
+
+    /// A nexus reaches the unit no more.
+    pub fn detach(&mut self, nexus: NexusId, loss: NexusLoss, fx: &mut Effects) {
+        let announce = match loss {
+            NexusLoss::SessionEnded => Announce::Silent,
+            NexusLoss::Unmapped => Announce::Report,
+        };
+        let all: Vec<Key> = self.tasks.iter().filter(|(_, task)| task.id.nexus == nexus).map(|(key, _)| key).collect();
+        for key in all {
+            self.abort(key, announce, None, fx);
+        }
+        self.nexus_lost(nexus);
+        self.nexuses.remove(&nexus);
+        self.run(fx);
+    }
+
+    /// The store was opened, again: what had failed is forgotten. Called while no nexus is attached.
+    pub fn store_opened(&mut self, capabilities: Capabilities) {
+        self.capabilities = capabilities;
+        self.commands = execute::commands(&capabilities, &self.limits);
+        self.failed = false;
+        self.failure = None;
+    }
+
+    /// What administrators see.
+    pub fn snapshot(&self) -> LuSnapshot {
+        let (registrations, reserved) = self.reservations.summary();
+        LuSnapshot {
+            identity: self.identity.clone(),
+            write_cache_enabled: self.write_cache(),
+            write_protected: self.write_protected(),
+            failure: self.failure.clone(),
+            nexuses: self.nexuses.len(),
+            tasks: self.tasks.len(),
+            registrations,
+            reserved,
+            statistics: self.statistics,
+        }
+    }
+
+    /// Counters.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// Whether the unit has failed and waits to be brought online again.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+}
+
+/// A hasher for names that this process chose itself: nobody can aim at collisions.
+#[derive(Clone, Copy, Debug, Default)]
+struct QuickHasher(u64);
+
+type Quick = BuildHasherDefault<QuickHasher>;
+
+impl Hasher for QuickHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

@@ -1,0 +1,359 @@
+//! The logical unit with a store: what STMF registers.
+
+use scsi_core::Guid;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use stmf::provider::{
+    Effects, LogicalUnit, LuTask, NexusLoss, Segments, StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreOp,
+    StoreOutcome, StoreRequest, TaskManagementRequest,
+};
+use stmf::{Nexus, NexusId, TaskId};
+
+use crate::lu::{Limits, Lu, LuSnapshot};
+use crate::meta::{Identity, RecordStore};
+use crate::properties::{ModifyProperties, PropertyError};
+use crate::store::{AsyncStore, BackingStore, Error, Operation, write_repeated};
+
+/// Opens the store of a unit again, after it was closed or has failed.
+pub type Reopen = Box<dyn Fn() -> Result<Arc<dyn BackingStore>, Error> + Send + Sync>;
+
+/// A block logical unit: the state machine [`Lu`] behind a lock that is held for short computations only, and the
+/// store that its operations are carried out on.
+pub struct SbdLu {
+    guid: Guid,
+    lu: Mutex<Lu>,
+    store: RwLock<Option<Arc<dyn BackingStore>>>,
+    asynchronous: Option<Arc<dyn AsyncStore>>,
+    reopen: Option<Reopen>,
+    records: Arc<dyn RecordStore>,
+    /// Held while the record is put together and written, so that none overtakes a newer one.
+    saving: Mutex<()>,
+}
+
+/// Why a unit could not be modified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModifyError {
+    /// A value is wrong.
+    #[error(transparent)]
+    Property(#[from] PropertyError),
+    /// The store cannot do that, or failed to.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// The unit is offline.
+    #[error("the logical unit is offline")]
+    Offline,
+}
+
+impl SbdLu {
+    /// A unit over a store that waits for its device.
+    pub fn new(
+        identity: Identity,
+        store: Arc<dyn BackingStore>,
+        records: Arc<dyn RecordStore>,
+        limits: Limits,
+    ) -> Self {
+        let lu = Lu::new(identity, store.capabilities(), limits);
+        Self::with(lu, Some(store), None, records)
+    }
+
+    /// A unit over a store that answers later.
+    pub fn new_async(
+        identity: Identity,
+        store: Arc<dyn AsyncStore>,
+        records: Arc<dyn RecordStore>,
+        limits: Limits,
+    ) -> Self {
+        let lu = Lu::new(identity, store.capabilities(), limits);
+        Self::with(lu, None, Some(store), records)
+    }
+
+    fn with(
+        lu: Lu,
+        store: Option<Arc<dyn BackingStore>>,
+        asynchronous: Option<Arc<dyn AsyncStore>>,
+        records: Arc<dyn RecordStore>,
+    ) -> Self {
+        Self {
+            guid: lu.guid(),
+            lu: Mutex::new(lu),
+            store: RwLock::new(store),
+            asynchronous,
+            reopen: None,
+            records,
+            saving: Mutex::new(()),
+        }
+    }
+
+    /// With a way to open the store again: the store is closed while the unit is offline, and a failed one is replaced
+    /// when the unit is brought online.
+    #[must_use]
+    pub fn with_reopen(mut self, reopen: Reopen) -> Self {
+        self.reopen = Some(reopen);
+        self
+    }
+
+    /// Who it is, with what is saved.
+    pub fn identity(&self) -> Identity {
+        self.lock().identity().clone()
+    }
+
+    /// What administrators see.
+    pub fn snapshot(&self) -> LuSnapshot {
+        self.lock().snapshot()
+    }
+
+    /// The store, unless the unit is offline.
+    pub fn store(&self) -> Option<Arc<dyn BackingStore>> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes the record beside the data as it has to be now; done once when a unit is created. Waits for a device.
+    ///
+    /// # Errors
+    /// Of the record's store.
+    pub fn save(&self) -> Result<(), Error> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = self.lock().record();
+        self.records.save(record.as_bytes())
+    }
+
+    /// Changes alias, URLs, protection, write cache or size, and tells the initiators. Waits for a device. After an
+    /// error nothing has changed, but that a store may be larger than its unit.
+    ///
+    /// # Errors
+    /// Any [`ModifyError`].
+    pub fn modify(&self, change: &ModifyProperties) -> Result<(), ModifyError> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut identity = self.identity();
+        let (old_size, was_cached) = (identity.size, !identity.write_cache_disabled);
+        change.apply(&mut identity)?;
+        let size = identity.size;
+        let store = self.store();
+        if size > old_size
+            && let Some(store) = self.store_for_change()?
+            && store.capacity() < size
+        {
+            store.set_len(size)?;
+        }
+        let flush = was_cached && identity.write_cache_disabled;
+        let record = self.lock().record_with(&identity);
+        self.records.save(record.as_bytes())?;
+        self.lock().modify(identity);
+        // Commands that are under way may still touch what is cut off: it goes last, and its loss is what was asked.
+        if size < old_size
+            && let Some(store) = &store
+            && store.capabilities().resizable
+        {
+            store.set_len(size)?;
+        }
+        if flush && let Some(store) = &store {
+            store.flush()?;
+        }
+        Ok(())
+    }
+
+    fn store_for_change(&self) -> Result<Option<Arc<dyn BackingStore>>, ModifyError> {
+        match self.store() {
+            None if self.asynchronous.is_none() => Err(ModifyError::Offline),
+            store => Ok(store),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lu> {
+        self.lu.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out what does not wait; gives back what might.
+    fn attempt(&self, op: &StoreOp) -> Option<StoreOutcome> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let store = store.as_deref()?;
+        match op {
+            StoreOp::Read { offset, length } => {
+                let (offset, length) = (*offset, *length);
+                Some(match store.try_read_bytes(offset, length as usize)? {
+                    Ok(data) => StoreOutcome::Data(data),
+                    Err(error) => failed(store, error, op),
+                })
+            }
+            StoreOp::Write { offset, data, durable: false } => {
+                Some(done(store, store.try_write_bytes(*offset, data)?, op))
+            }
+            StoreOp::Prefetch { offset, length } => {
+                store.prefetch(*offset, *length);
+                Some(StoreOutcome::Done)
+            }
+            _ => None,
+        }
+    }
+
+    fn carry_out(&self, op: &StoreOp) -> StoreOutcome {
+        if let StoreOp::Persist { .. } = op {
+            return match self.save() {
+                Ok(()) => StoreOutcome::Done,
+                Err(error) => StoreOutcome::Failed(error.into_store_error(String::new, Operation::Persist, None)),
+            };
+        }
+        let Some(store) = self.store() else {
+            return StoreOutcome::Failed(StoreError {
+                kind: StoreErrorKind::Gone,
+                context: format!("the store of logical unit {} is closed", self.guid),
+            });
+        };
+        let store = &*store;
+        match op {
+            StoreOp::Read { offset, length } => match store.read_bytes(*offset, *length as usize) {
+                Ok(data) => StoreOutcome::Data(data),
+                Err(error) => failed(store, error, op),
+            },
+            StoreOp::Write { offset, data, durable } => {
+                done(store, durably(*durable, store.write_bytes(*offset, data, *durable)), op)
+            }
+            StoreOp::WriteSame { offset, length, pattern, durable } => {
+                let mut written = if pattern.is_empty() {
+                    store.write_zeroes(*offset, *length)
+                } else {
+                    write_repeated(store, *offset, *length, pattern)
+                };
+                if *durable && written.is_ok() {
+                    written = durably(true, store.flush());
+                }
+                done(store, written, op)
+            }
+            StoreOp::Deallocate { ranges } => {
+                let mut ranges = ranges.iter();
+                let released = ranges.try_for_each(|(offset, length)| store.deallocate(*offset, *length));
+                done(store, released, op)
+            }
+            StoreOp::Flush => done(store, store.flush(), op),
+            StoreOp::Extents { offset, length, limit } => match store.extents(*offset, *length, *limit) {
+                Ok(extents) => StoreOutcome::Extents(extents),
+                Err(error) => failed(store, error, op),
+            },
+            StoreOp::Prefetch { offset, length } => {
+                store.prefetch(*offset, *length);
+                StoreOutcome::Done
+            }
+            _ => failed(store, Error::new(StoreErrorKind::Unsupported, Operation::Access), op),
+        }
+    }
+}
+
+/// A durable write whose flush failed says so: the unit must not go on as if only this write were lost.
+fn durably(durable: bool, result: Result<(), Error>) -> Result<(), Error> {
+    result.map_err(|mut error| {
+        if durable && error.operation == Operation::Flush {
+            error.kind = StoreErrorKind::Poisoned;
+        }
+        error
+    })
+}
+
+fn done(store: &dyn BackingStore, result: Result<(), Error>, op: &StoreOp) -> StoreOutcome {
+    match result {
+        Ok(()) => StoreOutcome::Done,
+        Err(error) => failed(store, error, op),
+    }
+}
+
+fn failed(store: &dyn BackingStore, error: Error, op: &StoreOp) -> StoreOutcome {
+    let (operation, range) = match op {
+        StoreOp::Read { offset, length } => (Operation::Read, Some((*offset, u64::from(*length)))),
+        StoreOp::Write { offset, data, .. } => {
+            (Operation::Write, Some((*offset, data.iter().map(|bytes| bytes.len() as u64).sum())))
+        }
+        StoreOp::WriteSame { offset, length, .. } => (Operation::Write, Some((*offset, *length))),
+        StoreOp::Deallocate { ranges } => (Operation::Deallocate, ranges.first().copied()),
+        StoreOp::Flush => (Operation::Flush, None),
+        StoreOp::Extents { offset, length, .. } => (Operation::Extents, Some((*offset, *length))),
+        _ => (Operation::Access, None),
+    };
+    StoreOutcome::Failed(error.into_store_error(|| store.name(), operation, range))
+}
+
+impl LogicalUnit for SbdLu {
+    fn guid(&self) -> [u8; 16] {
+        *self.guid.as_bytes()
+    }
+
+    fn attach(&self, nexus: &Arc<Nexus>) {
+        self.lock().attach(nexus);
+    }
+
+    fn detach(&self, nexus: NexusId, loss: NexusLoss, effects: &mut Effects) {
+        self.lock().detach(nexus, loss, effects);
+    }
+
+    fn submit(&self, task: LuTask<'_>, effects: &mut Effects) {
+        self.lock().submit(task, effects);
+    }
+
+    fn data_out(&self, task: TaskId, offset: u32, data: Segments, effects: &mut Effects) {
+        self.lock().data_out(task, offset, data, effects);
+    }
+
+    fn store_done(&self, done: StoreDone, effects: &mut Effects) {
+        self.lock().store_done(done, effects);
+    }
+
+    fn manage(&self, request: TaskManagementRequest, effects: &mut Effects) {
+        self.lock().manage(request, effects);
+    }
+
+    fn bring_online(&self) -> Result<(), StoreError> {
+        if let Some(reopen) = &self.reopen {
+            let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+            if store.is_none() || self.lock().has_failed() {
+                // The old one first: it holds the lock on its file.
+                *store = None;
+                let opened = reopen().map_err(|error| error.into_store_error(String::new, Operation::Open, None))?;
+                self.lock().store_opened(opened.capabilities());
+                *store = Some(opened);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_offline(&self) {
+        let mut slot = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = slot.as_deref() {
+            // Nobody waits for this one; the promise of every flush that was answered stands without it.
+            let _ = store.flush();
+        }
+        if self.reopen.is_some() {
+            *slot = None;
+        }
+    }
+
+    fn perform(&self, request: StoreRequest) -> StoreDone {
+        let outcome = self.carry_out(&request.op);
+        StoreDone { nexus: request.nexus, token: request.token, outcome }
+    }
+
+    fn try_perform(&self, request: StoreRequest) -> Result<StoreDone, StoreRequest> {
+        match self.attempt(&request.op) {
+            Some(outcome) => Ok(StoreDone { nexus: request.nexus, token: request.token, outcome }),
+            None => Err(request),
+        }
+    }
+
+    fn start(&self, request: StoreRequest, completion: StoreCompletion) -> Result<(), (StoreRequest, StoreCompletion)> {
+        match &self.asynchronous {
+            Some(store) if !matches!(request.op, StoreOp::Persist { .. } | StoreOp::Copy { .. }) => {
+                store.start(request.op, completion);
+                Ok(())
+            }
+            _ => Err((request, completion)),
+        }
+    }
+}
+
+impl fmt::Debug for SbdLu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SbdLu({}", self.guid)?;
+        match self.store() {
+            Some(store) => write!(f, ", {store:?})"),
+            None => f.write_str(")"),
+        }
+    }
+}
