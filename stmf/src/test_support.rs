@@ -64,7 +64,8 @@ impl LogicalUnit for FakeLu {
     }
 
     fn detach(&self, nexus: NexusId, loss: NexusLoss, effects: &mut Effects) {
-        assert!(self.attached.lock().unwrap().remove(&nexus).is_some(), "detached without being attached");
+        let mut attached = self.attached.lock().unwrap();
+        assert!(attached.remove(&nexus).is_some(), "detached without being attached");
         self.losses.lock().unwrap().push((nexus, loss));
         effects.append(&mut self.on_detach.lock().unwrap());
         self.tasks.lock().unwrap().retain(|task| {
@@ -77,7 +78,9 @@ impl LogicalUnit for FakeLu {
     }
 
     fn submit(&self, task: LuTask<'_>, effects: &mut Effects) {
-        if !self.attached.lock().unwrap().contains_key(&task.id.nexus) {
+        // Held to the end: a detach comes before the command or after it.
+        let attached = self.attached.lock().unwrap();
+        if !attached.contains_key(&task.id.nexus) {
             effects.push(Effect::Complete(Completion {
                 task: task.id,
                 status: Status::CHECK_CONDITION,

@@ -291,3 +291,41 @@ fn an_explanation_names_each_reason() {
         ]
     );
 }
+
+#[test]
+fn every_command_ends_once_while_views_come_and_go_on_another_thread() {
+    const COMMANDS: u64 = 20_000;
+    let stmf = one_target();
+    let unit = lu(&stmf, 1);
+    let login = login(&stmf, ESX1, TARGET);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let mut answered = std::thread::scope(|scope| {
+        let administrator = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                view(&stmf, 1, None, None, 0);
+                change(&stmf, |config| config.remove_views(guid(1))).unwrap();
+            }
+        });
+        let mut answered = Vec::new();
+        for tag in 0..COMMANDS {
+            for effect in login.command(scsi_core::Lun::ZERO, tag, &[0; 6]) {
+                match effect {
+                    Effect::Complete(done) => answered.push(done.task.tag.0),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        administrator.join().unwrap();
+        answered
+    });
+    for effect in login.mailbox.effects.lock().unwrap().drain(..) {
+        match effect {
+            Effect::Aborted { task, .. } => answered.push(task.tag.0),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(unit.tasks.lock().unwrap().is_empty());
+    answered.sort_unstable();
+    assert!(answered.into_iter().eq(0..COMMANDS), "each once");
+}
