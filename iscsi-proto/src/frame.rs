@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use thiserror::Error;
 
 use crate::digest::{self, Crc32c, DIGEST_LEN, Digests, crc32c};
@@ -361,6 +361,17 @@ impl Framer {
     fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
         if self.buffered < N {
             return None;
+        }
+        // Nearly always it lies in one chunk with more behind it: no slice need be counted.
+        if let Some(front) = self.chunks.front_mut() {
+            if let Some(&array) = front.first_chunk::<N>() {
+                front.advance(N);
+                if front.is_empty() {
+                    self.chunks.pop_front();
+                }
+                self.buffered -= N;
+                return Some(array);
+            }
         }
         let mut array = [0; N];
         let mut filled = 0;

@@ -46,7 +46,7 @@ pub use text::{TextRequest, TextResponse};
 
 pub(crate) use bhs::padding;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::frame::Frame;
 use crate::sn::{CmdSn, StatSn};
@@ -114,8 +114,8 @@ macro_rules! direction {
             /// the header for a Reject.
             pub fn decode(frame: Frame) -> Result<Self, DecodeError> {
                 let bhs = frame.bhs;
-                // A second handle on the segments, in case of an error; free when there are none, as nearly always.
-                let ahs = frame.ahs.clone();
+                // A second handle on the segments, in case of an error; nearly always there are none.
+                let ahs = if frame.ahs.is_empty() { Bytes::new() } else { frame.ahs.clone() };
                 let result = match bhs.opcode() {
                     $( Opcode::$opcode => <$ty>::decode(frame).map(Self::$variant), )*
                     other if other.name().is_some() => Err(Malformed::WrongDirection(other)),
