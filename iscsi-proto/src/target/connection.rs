@@ -14,7 +14,7 @@ use crate::frame::{FrameError, Framer, Limits, RecvHint};
 use crate::login::{
     LoginConfig, LoginEvent, LoginFailure, LoginIdentity, LoginPolicy, Parameters, Preferences, TargetLogin,
 };
-use crate::pdu::{Encoder, InitiatorPdu, LoginResponse, LoginStatus, TargetPdu, Tsih};
+use crate::pdu::{Encoder, InitiatorPdu, LoginResponse, LoginStatus, Tsih};
 use crate::sn::StatSn;
 
 /// Limits and wishes of every connection before it belongs to a session.
@@ -94,7 +94,8 @@ impl Connection {
         Self {
             login: TargetLogin::new(config.login.clone()),
             preferences: config.login.preferences,
-            framer: Framer::new(Limits::default()),
+            // Nothing of a login has Additional Header Segments.
+            framer: Framer::new(Limits { max_ahs_length: 0, ..Limits::default() }),
             encoder: Encoder::new(),
             responses: VecDeque::new(),
             stat_sn: None,
@@ -295,7 +296,7 @@ impl Connection {
             queue: VecDeque::new(),
             queued_bytes: 0,
             unsent: 0,
-            state: LinkState::Open,
+            state: LinkState::Entering,
             last_received: now,
             ping: None,
             text: None,
@@ -375,7 +376,7 @@ impl Session {
                 self.end_tasks(Some(old), AbortCause::ConnectionReplaced);
                 self.announce_close(old, CloseReason::Replaced);
                 let key = self.enter(connection, now);
-                self.log_in_after(old, key, response.into());
+                self.log_in_after(old, key, response);
                 key
             }
         };
@@ -384,12 +385,5 @@ impl Session {
 
     fn enter(&mut self, connection: Connection, now: Instant) -> ConnectionKey {
         self.add_link(|key| connection.into_link(key, now))
-    }
-
-    fn respond_login(&mut self, key: ConnectionKey, response: LoginResponse) {
-        if let Some(link) = self.links.get_mut(key) {
-            link.push(TargetPdu::from(response));
-        }
-        self.pump(key);
     }
 }

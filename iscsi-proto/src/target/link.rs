@@ -7,7 +7,7 @@ use super::text::TextExchange;
 use super::{ConnectionKey, SessionConfig, TaskHandle};
 use crate::frame::{Framer, RecvHint};
 use crate::login::ConnectionParameters;
-use crate::pdu::{Bhs, Cid, Encoder, Reject, RejectReason, TargetPdu, TargetTransferTag};
+use crate::pdu::{Bhs, Cid, Encoder, LoginResponse, Reject, RejectReason, TargetPdu, TargetTransferTag};
 use crate::sn::StatSn;
 
 /// Something that waits to be sent. Numbers are given when it leaves.
@@ -28,6 +28,8 @@ pub(super) enum Item {
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkState {
+    /// The last Login Response waits for the tasks of the connection it replaces.
+    Entering,
     /// Full feature phase.
     Open,
     /// A Logout Request for it was taken; what else comes is ignored.
@@ -99,6 +101,12 @@ impl Link {
         if exp_stat_sn.is_after(self.acknowledged) && !exp_stat_sn.is_after(self.stat_sn) {
             self.acknowledged = exp_stat_sn;
         }
+    }
+
+    /// Queues the last Login Response, before anything else: full feature phase begins behind it.
+    pub(super) fn respond_login(&mut self, response: LoginResponse) {
+        self.state = LinkState::Open;
+        self.urgent.push_front(Item::Pdu(response.into()));
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -10,8 +10,8 @@ use super::recv::Numbered;
 use super::tasks::Phase;
 use super::{AbortCause, CloseReason, ConnectionKey, EndReason, Event, Session, TaskHandle};
 use crate::pdu::{
-    AsyncEvent, AsyncMessage, InitiatorTaskTag, LogoutReason, LogoutRequest, LogoutResponse, LogoutResponseCode,
-    RejectReason, TargetPdu,
+    AsyncEvent, AsyncMessage, InitiatorTaskTag, LoginResponse, LogoutReason, LogoutRequest, LogoutResponse,
+    LogoutResponseCode, RejectReason,
 };
 
 /// Something that goes on when the tasks in its way are gone.
@@ -28,7 +28,7 @@ enum Then {
     /// Answer a Logout Request.
     LogOut { link: ConnectionKey, tag: InitiatorTaskTag },
     /// Send the final Login Response of the connection that replaces another.
-    LogIn { link: ConnectionKey, response: Box<TargetPdu> },
+    LogIn { link: ConnectionKey, response: Box<LoginResponse> },
 }
 
 impl Session {
@@ -56,7 +56,10 @@ impl Session {
     }
 
     fn stop_listening(&mut self, scope: Option<ConnectionKey>) {
-        for link in self.links.iter_mut().filter(|link| scope.is_none_or(|key| key == link.key) && link.is_open()) {
+        for link in self.links.iter_mut().filter(|link| scope.is_none_or(|key| key == link.key)) {
+            if !matches!(link.state, LinkState::Open | LinkState::Entering) {
+                continue;
+            }
             link.state = LinkState::LoggingOut;
             (link.ping, link.logout_deadline) = (None, None);
         }
@@ -68,13 +71,21 @@ impl Session {
     }
 
     /// Waits for the tasks of a connection that another replaces, then sends that one's Login Response.
-    pub(super) fn log_in_after(&mut self, old: ConnectionKey, link: ConnectionKey, response: TargetPdu) {
+    pub(super) fn log_in_after(&mut self, old: ConnectionKey, link: ConnectionKey, response: LoginResponse) {
         self.wait_then(Some(old), Then::LogIn { link, response: Box::new(response) });
     }
 
     fn wait_then(&mut self, scope: Option<ConnectionKey>, then: Then) {
         self.pending.push(Pending { scope, deadline: self.now + self.config.abort_wait, then });
         self.settle();
+    }
+
+    /// Sends the last Login Response; the connection may be used from then on.
+    pub(super) fn respond_login(&mut self, key: ConnectionKey, response: LoginResponse) {
+        if let Some(link) = self.links.get_mut(key).filter(|link| link.state == LinkState::Entering) {
+            link.respond_login(response);
+            self.pump(key);
+        }
     }
 
     fn answer_logout(&mut self, key: ConnectionKey, tag: InitiatorTaskTag, response: LogoutResponseCode) {
@@ -128,11 +139,7 @@ impl Session {
             let pending = self.pending.swap_remove(index);
             match pending.then {
                 Then::LogOut { link, tag } => self.finish_logout(pending.scope, link, tag),
-                Then::LogIn { link, response } => {
-                    if let Some(link) = self.links.get_mut(link) {
-                        link.queue.push_back(Item::Pdu(*response));
-                    }
-                }
+                Then::LogIn { link, response } => self.respond_login(link, *response),
             }
         }
     }

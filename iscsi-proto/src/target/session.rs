@@ -128,11 +128,10 @@ impl Session {
         self.now = now;
         let Some(link) = self.links.get_mut(connection) else { return };
         link.last_received = now;
-        if !link.is_open() {
-            return;
+        if matches!(link.state, LinkState::Open | LinkState::Entering) {
+            link.framer.handle_received(bytes);
+            self.pump(connection);
         }
-        link.framer.handle_received(bytes);
-        self.pump(connection);
     }
 
     /// The socket of `connection` was closed: by the peer, by the network, or by the owner after [`Event::Close`].
@@ -140,7 +139,7 @@ impl Session {
         self.now = now;
         let Some(link) = self.links.get(connection) else { return };
         match link.state {
-            LinkState::Open => self.fail_link(connection, CloseReason::Lost),
+            LinkState::Open | LinkState::Entering => self.fail_link(connection, CloseReason::Lost),
             // The initiator did not wait for the Logout Response.
             LinkState::LoggingOut => {
                 self.announce_close(connection, CloseReason::LoggedOut);

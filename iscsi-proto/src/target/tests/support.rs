@@ -1,5 +1,4 @@
 //! A target with scripted connections: PDUs in, events and PDUs out.
-#![allow(dead_code, reason = "helpers of tests to come")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use bytes::Bytes;
 use scsi_core::{Lun, Status};
 
 use crate::digest::Digests;
-use crate::frame::{Frame, Framer, Limits};
+use crate::frame::{Framer, Limits};
 use crate::login::{LoginConfig, LoginPolicy, Preferences};
 use crate::pdu::*;
 use crate::sn::{CmdSn, DataSn, StatSn};
@@ -339,9 +338,4 @@ pub(super) fn reject_reason(replies: &[TargetPdu]) -> RejectReason {
         [TargetPdu::Reject(reject)] => reject.reason,
         other => panic!("{other:?}"),
     }
-}
-
-/// The header of an encoded PDU, as a Reject returns it.
-pub(super) fn header(bytes: &Bytes) -> Bhs {
-    Frame::parse(bytes.clone()).unwrap().bhs
 }
