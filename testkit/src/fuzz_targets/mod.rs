@@ -4,6 +4,7 @@
 //! same functions. Each takes any bytes and returns when all is well; a panic is a finding, be it the code's own or a
 //! claim below that does not hold.
 
+mod login;
 mod scsi;
 mod storage;
 mod wire;
@@ -16,6 +17,12 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("framer", wire::framer),
     ("initiator_pdu", wire::initiator_pdu),
     ("target_pdu", wire::target_pdu),
+    ("text_block", login::text_block),
+    ("binary_value", login::binary_value),
+    ("target_login", login::target_login),
+    ("cdb", scsi::cdb),
+    ("mode_select", scsi::mode_select),
+    ("mode_record", scsi::mode_record),
     ("sense", scsi::sense),
     ("designators", scsi::designators),
     ("transport_id", scsi::transport_id),
