@@ -84,7 +84,9 @@ impl Lu {
 
     fn hand_out(&mut self, owner: Option<Key>, nexus: NexusId, purpose: Purpose, op: StoreOp, fx: &mut Effects) {
         let ranges = ranges_of(&op);
-        let waits = self.exclusives.iter().any(|one| Some(one.task) != owner && one.overlaps(&ranges));
+        // Who has its range stays in it; others that want it wait behind.
+        let inside = owner.is_some_and(|owner| self.has_range(owner));
+        let waits = !inside && self.exclusives.iter().any(|one| one.overlaps(&ranges));
         let sequence = self.next_sequence();
         let key = self.ops.insert(Op { owner, purpose, ranges, sequence, issued: !waits });
         if waits {
