@@ -6,6 +6,7 @@ pub mod command;
 pub mod data;
 pub mod inquiry;
 pub mod mode;
+pub mod reservation;
 pub mod vpd;
 
 mod asc;
