@@ -1,2 +1,5 @@
 //! The `lunette` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    lunette_server::cli::main()
+}

@@ -253,6 +253,12 @@ pub enum Request {
         /// Only tell what would be done.
         #[serde(default)]
         dry_run: bool,
+        /// Paths that begin with the first of a pair begin with the second here.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        map_paths: Vec<(String, String)>,
+        /// The portal that is the first of a pair is the second here.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        map_portals: Vec<(String, String)>,
     },
 }
 
@@ -472,7 +478,7 @@ pub struct Done {
     pub view: Option<ViewInfo>,
     /// The logical unit that was created or imported.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lu: Option<LuInfo>,
+    pub lu: Option<Box<LuInfo>>,
     /// What was not done of several things, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<ApiError>,

@@ -17,7 +17,7 @@ mod openapi;
 
 pub use api::*;
 pub use client::{Client, ClientError};
-pub use engine::Engine;
+pub use engine::{Engine, check_document};
 pub use http::{ManagementServer, serve};
 pub use live::{Live, LiveError, ObjectState, SessionInfo, Statistics, Traffic};
 pub use openapi::document as openapi;

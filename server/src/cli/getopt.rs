@@ -180,8 +180,8 @@ impl Tool {
                 };
                 parsed.options.push((spec.letter, value));
             } else if arg.len() > 1 && arg.starts_with('-') {
-                let mut letters = arg[1..].char_indices();
-                while let Some((at, letter)) = letters.next() {
+                let letters = arg[1..].char_indices();
+                for (at, letter) in letters {
                     if letter == '?' {
                         return Err(Stop { stdout: self.usage(sub), ..Stop::default() });
                     }

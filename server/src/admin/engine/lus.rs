@@ -4,18 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lu_sbd::ModifyError;
 use lu_sbd::meta::{Identity, LoadError, RecordFile};
 use lu_sbd::properties::{CreateProperties, ModifyProperties};
-use lu_sbd::store::BackingStore;
 use scsi_core::GuidHost;
 use stmf::Guid;
 
 use super::error::state_change;
-use super::unit::{self, OpenUnit, Unit};
+use super::unit::{self, Unit};
 use super::views::text;
 use super::{Engine, done};
 use crate::admin::api::{ApiError, Done, ErrorKind, LuInfo};
-use crate::admin::live::{LiveError, ObjectState};
+use crate::admin::live::ObjectState;
 use crate::model::{LuRecord, Transaction};
 
 impl Engine {
@@ -82,7 +82,7 @@ impl Engine {
         };
         let unit = self.units.get(&guid).ok_or_else(|| not_found(lu))?;
         match &unit.lu {
-            Some(open) => open.control.modify(&properties)?,
+            Some(open) => open.modify(&properties).map_err(|error| modify_error(error, lu))?,
             None => {
                 let refuse = |reason: String| ApiError::new(ErrorKind::Invalid, "meta file error").hint(reason);
                 let mut identity = unit.identity().map_err(refuse)?;
@@ -140,7 +140,7 @@ impl Engine {
                 let state = self.live.as_ref().and_then(|live| live.lu_state(guid));
                 info.state = Some(state.unwrap_or(ObjectState::Offline));
                 info.disk = Some(unit.disk(identity));
-                info.problem = unit.lu.as_ref().and_then(|open| open.control.failure());
+                info.problem = unit.lu.as_ref().and_then(|open| open.snapshot().failure);
             }
             Ok(_) => info.problem = unit.problem.clone(),
             Err(reason) => info.problem = Some(reason),
@@ -154,30 +154,15 @@ impl Engine {
     pub(super) fn set_lu_state(&mut self, lu: &str, online: bool) -> Result<Done, ApiError> {
         let guid = stmf::guid::parse(lu)?;
         let live = Arc::clone(self.live()?);
-        let unit = self.units.get_mut(&guid).ok_or_else(|| not_found(lu))?;
-        let failed = |error: LiveError| state_change(error, lu, "Logical Unit", "");
-        let state = live.lu_state(guid);
-        if online && state != Some(ObjectState::Online) {
-            // The store is opened anew: an administrator's word is what ends the state after a failed flush.
-            unit.lu = None;
-            live.unregister_lu(guid).map_err(failed)?;
-            let opened = unit.open();
-            match opened.map_err(|reason| (ErrorKind::Conflict, reason)).and_then(|open| {
-                let registered = live.register_lu(Arc::clone(&open.lu), true);
-                registered.map_err(|error| (ErrorKind::Internal, error.to_string())).map(|()| open)
-            }) {
-                Ok(open) => {
-                    unit.lu = Some(open);
-                    unit.problem = None;
-                }
-                Err((kind, reason)) => {
-                    unit.problem = Some(reason.clone());
-                    return Err(ApiError::new(kind, format!("{lu}: not found")).hint(reason));
-                }
+        let unit = self.units.get(&guid).ok_or_else(|| not_found(lu))?;
+        if unit.lu.is_none() {
+            // What could not be opened before may be there now; registered, it comes to the state it is asked for.
+            self.bring_up(guid);
+            if let Some(problem) = self.units.get(&guid).and_then(|unit| unit.problem.clone()) {
+                return Err(ApiError::new(ErrorKind::NotFound, format!("{lu}: not found")).hint(problem));
             }
-        } else if !online {
-            live.set_lu_online(guid, false).map_err(failed)?;
         }
+        live.set_lu_online(guid, online).map_err(|error| state_change(error, lu, "Logical Unit", ""))?;
         tracing::info!(target: "lunette::audit", "lu {guid:X} goes {}", if online { "online" } else { "offline" });
         Ok(done())
     }
@@ -189,9 +174,9 @@ impl Engine {
             return;
         }
         let online = self.configuration.stmf.settings().default_lu_state == stmf::config::DefaultState::Online;
-        let opened = unit.open().and_then(|open| {
-            live.register_lu(Arc::clone(&open.lu), online).map_err(|error| error.to_string()).map(|()| open)
-        });
+        let opened = unit
+            .open()
+            .and_then(|open| live.register_lu(open.clone(), online).map_err(|error| error.to_string()).map(|()| open));
         match opened {
             Ok(open) => {
                 if unit.problem.take().is_some() {
@@ -221,7 +206,7 @@ impl Engine {
         self.commit(Transaction { lus: vec![(guid, Some(record))], ..Transaction::default() })?;
         if let (Some(live), Some(open)) = (&self.live, &unit.lu) {
             let online = self.configuration.stmf.settings().default_lu_state == stmf::config::DefaultState::Online;
-            if let Err(error) = live.register_lu(Arc::clone(&open.lu), online) {
+            if let Err(error) = live.register_lu(open.clone(), online) {
                 unit.problem = Some(error.to_string());
                 unit.lu = None;
             }
@@ -232,7 +217,7 @@ impl Engine {
 
     fn registered(&self, guid: Guid) -> Done {
         let info = self.lu_info(guid);
-        Done { name: Some(info.guid.clone()), lu: Some(info), ..done() }
+        Done { name: Some(info.guid.clone()), lu: Some(Box::new(info)), ..done() }
     }
 
     fn check_unused(&self, file: &Path) -> Result<(), ApiError> {
@@ -256,12 +241,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Joins an identity and an open store into a live unit.
-pub(super) fn build(identity: Identity, store: Arc<dyn BackingStore>, place: RecordFile) -> Result<OpenUnit, String> {
-    let _ = (identity, store, place);
-    Err("not built".into())
 }
 
 /// The identity that belongs to a path: of data with its record beside it, or of a record kept elsewhere.
@@ -294,6 +273,15 @@ fn find_identity(given: &Path) -> Result<(LuRecord, Identity), ApiError> {
 
 fn not_found(lu: &str) -> ApiError {
     ApiError::new(ErrorKind::NotFound, format!("{lu}: not found")).hint("'stmfadm list-lu' shows the logical units")
+}
+
+fn modify_error(error: ModifyError, lu: &str) -> ApiError {
+    match error {
+        ModifyError::Property(error) => error.into(),
+        ModifyError::Offline => ApiError::new(ErrorKind::Conflict, format!("{lu}: resource busy"))
+            .hint("the logical unit is offline and its data are closed: stmfadm online-lu"),
+        error => ApiError::new(ErrorKind::Internal, "data file error").hint(error.to_string()),
+    }
 }
 
 fn guid_in_use(guid: Guid) -> ApiError {

@@ -1,5 +1,6 @@
 //! Carries out the operations of the management API.
 
+mod document;
 mod error;
 mod groups;
 mod iscsi;
@@ -8,6 +9,8 @@ mod report;
 mod transfer;
 mod unit;
 mod views;
+
+pub use transfer::check_document;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -171,7 +174,9 @@ impl Engine {
                 self.explain(&initiator, target.as_deref()).map(Answer::Explanation)
             }
             Request::ExportConfiguration { with_secrets } => self.export(with_secrets).map(Answer::Document),
-            Request::ImportConfiguration { document, dry_run } => self.import(&document, dry_run).map(Answer::Plan),
+            Request::ImportConfiguration { document, dry_run, map_paths, map_portals } => {
+                self.import(&document, dry_run, &map_paths, &map_portals).map(Answer::Plan)
+            }
         }
     }
 

@@ -1,14 +1,216 @@
-//! The configuration as a document: export and import.
+//! The configuration as a document: export, and import of one in a single transaction.
+
+use stmf::config::{ConfigError, Draft, GroupKind};
 
 use super::Engine;
-use crate::admin::api::ApiError;
+use super::document::{Document, ViewTable, difference};
+use super::unit::{self, Unit};
+use crate::admin::api::{ApiError, ErrorKind};
+use crate::model::Transaction;
+
+/// Checks a document by itself: its form, its names, and that its parts fit together.
+///
+/// # Errors
+/// [`ApiError`] with the first thing that is wrong.
+pub fn check_document(text: &str) -> Result<(), ApiError> {
+    let document = Document::parse(text)?;
+    document.check_stmf()?;
+    document.iscsi(&iscsit::config::Config::default()).map(drop)
+}
 
 impl Engine {
-    pub(super) fn export(&self, _with_secrets: bool) -> Result<String, ApiError> {
-        Ok(String::new())
+    pub(super) fn export(&self, with_secrets: bool) -> Result<String, ApiError> {
+        toml::to_string(&Document::of(&self.configuration, with_secrets))
+            .map_err(|error| ApiError::new(ErrorKind::Internal, format!("cannot write the document: {error}")))
     }
 
-    pub(super) fn import(&mut self, _document: &str, _dry_run: bool) -> Result<Vec<String>, ApiError> {
-        Ok(Vec::new())
+    pub(super) fn import(
+        &mut self,
+        text: &str,
+        dry_run: bool,
+        paths: &[(String, String)],
+        portals: &[(String, String)],
+    ) -> Result<Vec<String>, ApiError> {
+        let mut document = Document::parse(text)?;
+        document.relocate(paths, portals);
+        document.check_stmf()?;
+        let (mut lines, lus) = self.plan_lus(&document)?;
+        let stmf = self.configuration.stmf.batch(|draft| plan_stmf(draft, &document, &mut lines))?;
+        let wanted = document.iscsi(&self.configuration.iscsi)?;
+        let (more, iscsi) = difference(&self.configuration.iscsi, &wanted);
+        lines.extend(more);
+        if dry_run || lines.is_empty() {
+            return Ok(lines);
+        }
+        let ports = self.plan_ports(&iscsi);
+        for (guid, _) in &lus {
+            if let (Some(live), Some(unit)) = (&self.live, self.units.get_mut(guid))
+                && unit.lu.take().is_some()
+                && let Err(error) = live.unregister_lu(*guid)
+            {
+                tracing::warn!("{guid:X} was taken away before its commands had ended: {error}");
+            }
+        }
+        let changed: Vec<_> = lus.iter().map(|(guid, _)| *guid).collect();
+        let committed = self.commit(Transaction { stmf: Some(stmf), iscsi, lus, ports });
+        for guid in changed {
+            match self.configuration.lus.get(&guid) {
+                Some(record) => {
+                    self.units.insert(guid, Unit::new(record.clone()));
+                    self.bring_up(guid);
+                }
+                None => {
+                    self.units.remove(&guid);
+                }
+            }
+        }
+        committed.map(|()| lines)
+    }
+
+    /// The logical units that come, go, or have moved.
+    fn plan_lus(&self, document: &Document) -> Result<(Vec<String>, LuEdits), ApiError> {
+        let (mut lines, mut edits) = (Vec::new(), Vec::new());
+        for guid in self.units.keys() {
+            if !document.lus.iter().any(|record| record.guid == *guid) {
+                lines.push(format!("delete lu {guid:X}"));
+                edits.push((*guid, None));
+            }
+        }
+        for (at, record) in document.lus.iter().enumerate() {
+            let guid = record.guid;
+            if document.lus[..at].iter().any(|other| other.guid == guid || other.file == record.file) {
+                return Err(ApiError::new(ErrorKind::Invalid, format!("lu {guid:X} or its file comes twice")));
+            }
+            let present = self.units.get(&guid).map(|unit| &unit.record);
+            if present == Some(record) {
+                continue;
+            }
+            // A file that is missing may still come; one that holds something else must not become this unit.
+            if let Ok(identity) = unit::record_file(record).load()
+                && identity.guid != guid
+            {
+                return Err(ApiError::new(
+                    ErrorKind::Conflict,
+                    format!("{} holds logical unit {:X}, not {guid:X}", record.file.display(), identity.guid),
+                )
+                .hint("correct the path, or give --map-path OLD=NEW"));
+            }
+            let verb = if present.is_some() { "move" } else { "import" };
+            lines.push(format!("{verb} lu {guid:X} from {}", record.file.display()));
+            edits.push((guid, Some(record.clone())));
+        }
+        Ok((lines, edits))
+    }
+
+    /// Relative target port identifiers for the targets that come and go.
+    fn plan_ports(&self, changes: &[iscsit::config::Change]) -> Vec<(String, Option<u16>)> {
+        let mut draft = self.configuration.ports.clone();
+        let mut ports = Vec::new();
+        for change in changes {
+            match change {
+                iscsit::config::Change::RemoveTarget(name) => {
+                    draft.remove(name.as_str());
+                    ports.push((name.to_string(), None));
+                }
+                iscsit::config::Change::PutTarget(target) if !draft.contains_key(target.name.as_str()) => {
+                    let free = (1..=u16::MAX).find(|number| !draft.values().any(|used| used == number));
+                    if let Some(number) = free {
+                        draft.insert(target.name.to_string(), number);
+                    }
+                    ports.push((target.name.to_string(), free));
+                }
+                _ => {}
+            }
+        }
+        ports
+    }
+}
+
+/// Logical units to add or replace, and to forget.
+type LuEdits = Vec<(stmf::Guid, Option<crate::model::LuRecord>)>;
+
+/// Brings groups and views from what they are to what the document says: first everything goes that must, then what
+/// is missing comes, so that no step is in another's way.
+fn plan_stmf(draft: &mut Draft, document: &Document, lines: &mut Vec<String>) -> Result<(), ConfigError> {
+    let kinds = [(GroupKind::Host, &document.host_groups), (GroupKind::Target, &document.target_groups)];
+    if draft.config().settings() != document.settings() {
+        lines.push("change settings".into());
+        draft.apply(draft.config().set_settings(document.settings()));
+    }
+    let present: Vec<(u32, ViewTable)> = Document::of_views(draft.config());
+    for (index, view) in &present {
+        if !document.views.contains(view) {
+            lines.push(format!("remove view {} of {:X}: {}", index, view.lu, view.words()));
+            draft.apply(draft.config().remove_view(view.lu, *index)?);
+        }
+    }
+    for (kind, groups) in kinds {
+        let present: Vec<(String, Vec<String>)> = draft
+            .config()
+            .groups(kind)
+            .map(|group| (group.name().to_owned(), group.members().map(ToString::to_string).collect()))
+            .collect();
+        for (name, members) in present {
+            let wanted = groups.iter().find(|group| group.name == name);
+            for member in &members {
+                let stays = wanted.is_some_and(|group| group.members.iter().any(|other| same(other, member)));
+                if !stays {
+                    lines.push(format!("remove {member} from {} {name}", kind.noun()));
+                    draft.apply(draft.config().remove_member(kind, &name, member)?);
+                }
+            }
+            if wanted.is_none() {
+                lines.push(format!("delete {} {name}", kind.noun()));
+                draft.apply(draft.config().delete_group(kind, &name)?);
+            }
+        }
+    }
+    for (kind, groups) in kinds {
+        for group in groups {
+            if draft.config().group(kind, &group.name).is_err() {
+                lines.push(format!("create {} {}", kind.noun(), group.name));
+                draft.apply(draft.config().create_group(kind, &group.name)?);
+            }
+            for member in &group.members {
+                let there = draft.config().group(kind, &group.name)?.members().any(|name| same(member, name.as_str()));
+                if !there {
+                    lines.push(format!("add {member} to {} {}", kind.noun(), group.name));
+                    draft.apply(draft.config().add_member(kind, &group.name, member)?);
+                }
+            }
+        }
+    }
+    for view in &document.views {
+        if !present.iter().any(|(_, other)| other == view) {
+            lines.push(format!("add view of {:X}: {}", view.lu, view.words()));
+            draft.apply(draft.config().add_view(&view.wish())?.0);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name as typed is that folded name.
+fn same(typed: &str, folded: &str) -> bool {
+    stmf::DeviceName::parse(typed).is_ok_and(|name| name.as_str() == folded)
+}
+
+impl ViewTable {
+    fn words(&self) -> String {
+        let all = |name: &Option<String>| name.clone().unwrap_or_else(|| "All".into());
+        format!("LUN {} for host group {} at target group {}", self.lun, all(&self.host_group), all(&self.target_group))
+    }
+}
+
+impl Document {
+    /// The view entries of a configuration with their indexes.
+    fn of_views(stmf: &stmf::config::Config) -> Vec<(u32, ViewTable)> {
+        let name = |kind, id| stmf.group_by_id(kind, id).map(|group| group.name().to_owned());
+        let table = |entry: &stmf::config::ViewEntry| ViewTable {
+            lu: entry.lu,
+            lun: entry.lun,
+            host_group: entry.scope.host_group.and_then(|id| name(GroupKind::Host, id)),
+            target_group: entry.scope.target_group.and_then(|id| name(GroupKind::Target, id)),
+        };
+        stmf.all_views().map(|entry| (entry.index, table(entry))).collect()
     }
 }

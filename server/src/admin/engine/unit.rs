@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lu_sbd::meta::{Identity, RecordFile, RecordStore};
-use lu_sbd::properties::ModifyProperties;
-use lu_sbd::store::{BackingStore, BlockDeviceOptions, FileOptions};
-use stmf::provider::LogicalUnit;
+use lu_sbd::store::{BackingStore, BlockDeviceOptions, FileOptions, Operation};
+use lu_sbd::{Limits, SbdLu};
 
 use crate::admin::api::{ApiError, DiskInfo, ErrorKind};
 use crate::model::LuRecord;
@@ -19,28 +18,9 @@ use crate::model::LuRecord;
 pub(super) struct Unit {
     pub(super) record: LuRecord,
     /// Open and registered, in a running server.
-    pub(super) lu: Option<OpenUnit>,
+    pub(super) lu: Option<Arc<SbdLu>>,
     /// Why it could not be opened.
     pub(super) problem: Option<String>,
-}
-
-/// A logical unit whose store is open.
-#[derive(Clone, Debug)]
-pub(super) struct OpenUnit {
-    pub(super) lu: Arc<dyn LogicalUnit>,
-    pub(super) control: Arc<dyn UnitControl>,
-}
-
-/// What an administrator does to a live logical unit.
-pub(super) trait UnitControl: Send + Sync + std::fmt::Debug {
-    /// Who it is now, with what initiators have saved.
-    fn identity(&self) -> Identity;
-
-    /// Changes it, durably, and tells every nexus.
-    fn modify(&self, properties: &ModifyProperties) -> Result<(), ApiError>;
-
-    /// Why it serves nobody, if something failed: a flush that did not reach the medium.
-    fn failure(&self) -> Option<String>;
 }
 
 impl Unit {
@@ -56,7 +36,7 @@ impl Unit {
     /// Who it is: from the live unit, else from the file. The reason if neither can tell.
     pub(super) fn identity(&self) -> Result<Identity, String> {
         if let Some(open) = &self.lu {
-            return Ok(open.control.identity());
+            return Ok(open.identity());
         }
         let identity = self.record_file().load().map_err(|error| error.to_string())?;
         if identity.guid != self.record.guid {
@@ -70,11 +50,21 @@ impl Unit {
         Ok(identity)
     }
 
-    /// Opens its store.
-    pub(super) fn open(&self) -> Result<OpenUnit, String> {
+    /// Opens its store and joins both into a live unit, which opens the store anew whenever it is brought online.
+    pub(super) fn open(&self) -> Result<Arc<SbdLu>, String> {
         let identity = self.identity()?;
         let store = open_store(&self.record.file, &identity).map_err(|error| error.to_string())?;
-        super::lus::build(identity, store, self.record_file())
+        let place = self.record_file();
+        let record = self.record.clone();
+        let reopen = move || {
+            // The size may have been changed since.
+            let identity = record_file(&record).load().map_err(|error| {
+                lu_sbd::store::Error::io(Operation::Open, io::Error::other(error.to_string())).of(record.file.display())
+            })?;
+            open_store(&record.file, &identity)
+        };
+        let lu = SbdLu::new(identity, store, Arc::new(place), Limits::default());
+        Ok(Arc::new(lu.with_reopen(Box::new(reopen))))
     }
 
     /// What it is, for lists.

@@ -1,0 +1,397 @@
+//! `lunette` itself: the server, and what COMSTAR has no command for.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::backend::{Backend, Places};
+use super::stmfadm::{done, unexpected};
+use super::terminal::{colour, complain, ctime, print, print_error, print_json};
+use crate::admin::{Answer, ApiError, ErrorKind, Explanation, LuInfo, Request, SessionInfo, StatusReport};
+
+/// A SCSI target in user space: block devices over iSCSI, administered by COMSTAR's commands.
+///
+/// stmfadm, sbdadm, itadm, fcinfo and fcadm are personalities of this program: call it by a link of that name, or as
+/// 'lunette stmfadm ...'.
+#[derive(Debug, Parser)]
+#[command(name = "lunette", version, max_term_width = 100)]
+struct Arguments {
+    /// State directory; else $LUNETTE_STATE, /var/lib/lunette as root, $XDG_STATE_HOME/lunette.
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Management socket; else $LUNETTE_SOCKET, /run/lunette.sock as root, $XDG_RUNTIME_DIR/lunette.sock.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the server in the foreground.
+    Serve(ServeArguments),
+    /// Serves one open disk on 127.0.0.1 and prints how to attach it.
+    Demo(DemoArguments),
+    /// Everything at one glance: logical units, targets, sessions, and what needs attention.
+    Status {
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+        /// Again every two seconds, until interrupted.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Says which LUNs an initiator sees and which not, and why.
+    Explain {
+        /// The initiator's name, as in iqn.1993-08.org.debian:01:abc or wwn.210000E08B100163.
+        initiator: String,
+        /// Only at this target.
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sessions of initiators.
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// The configuration as a TOML document.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Writes the manual pages into a directory.
+    Man {
+        /// The directory, made if missing.
+        dir: PathBuf,
+    },
+    /// Prints the completion script of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArguments {
+    /// A portal of the default portal group (tag 1), may be repeated; every address on port 3260 if missing.
+    #[arg(long = "portal", value_name = "ADDR:PORT")]
+    pub(super) portals: Vec<SocketAddr>,
+    /// Serve OpenMetrics at http://ADDR:PORT/metrics.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) metrics: Option<SocketAddr>,
+    /// Threads of the data path; one per core if missing.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<NonZeroUsize>,
+    /// What to log: error, warn, info, debug, trace, or by module as in 'warn,lunette_server=debug'.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(super) log: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DemoArguments {
+    /// Keep the disk in this directory; in a temporary one that is removed at the end if missing.
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// Size of the disk; it is sparse and takes only what is written.
+    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    pub(super) size: String,
+    /// Where to serve it.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:3260")]
+    pub(super) portal: SocketAddr,
+    /// What to log.
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    pub(super) log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionCommand {
+    /// Lists the sessions.
+    List {
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Asks an initiator to log out, and drops the session.
+    Kill {
+        /// The session's number, from 'lunette session list'.
+        id: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Prints the whole configuration.
+    Export {
+        /// With CHAP and RADIUS secrets in clear text.
+        #[arg(long)]
+        with_secrets: bool,
+    },
+    /// Makes the configuration equal to a document, in one transaction, changing only what differs.
+    Import {
+        /// The document; '-' reads standard input.
+        file: PathBuf,
+        /// Only show what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        moves: Moves,
+    },
+    /// Shows what an import would do; exit status 1 if anything differs.
+    Diff {
+        /// The document; '-' reads standard input.
+        file: PathBuf,
+        #[command(flatten)]
+        moves: Moves,
+    },
+    /// Checks a document without a server or a state directory.
+    Check {
+        /// The document; '-' reads standard input.
+        file: PathBuf,
+    },
+}
+
+/// What is called otherwise on this host than on the one the document comes from.
+#[derive(Debug, clap::Args)]
+struct Moves {
+    /// Paths of logical units that begin with OLD begin with NEW here; may be repeated.
+    #[arg(long = "map-path", value_name = "OLD=NEW", value_parser = pair)]
+    paths: Vec<(String, String)>,
+    /// The portal OLD is NEW here; may be repeated.
+    #[arg(long = "map-portal", value_name = "OLD=NEW", value_parser = pair)]
+    portals: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("write it as OLD=NEW".into()),
+    }
+}
+
+pub(super) fn run(args: &[OsString]) -> ExitCode {
+    let words = std::iter::once(OsString::from("lunette")).chain(args.iter().cloned());
+    let arguments = match Arguments::try_parse_from(words) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no failures; clap knows where each belongs and its status (2 for wrong usage).
+            let _ = error.print();
+            return ExitCode::from(error.exit_code().clamp(0, 255) as u8);
+        }
+    };
+    let places = Places { state: arguments.state, socket: arguments.socket };
+    let mut backend = Backend::new(places.clone());
+    let outcome = match arguments.command {
+        Command::Serve(arguments) => return super::serve::serve(arguments, places),
+        Command::Demo(arguments) => return super::serve::demo(arguments, places),
+        Command::Status { json, watch } => status(&mut backend, json, watch),
+        Command::Explain { initiator, target, json } => explain(&mut backend, initiator, target, json),
+        Command::Session(SessionCommand::List { json }) => session_list(&mut backend, json),
+        Command::Session(SessionCommand::Kill { id }) => {
+            done(&mut backend, Request::KillSession { id }).map(|_| ExitCode::SUCCESS)
+        }
+        Command::Config(command) => config(&mut backend, command),
+        Command::Man { dir } => man(&dir),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "lunette", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        complain("lunette", &error);
+        ExitCode::FAILURE
+    })
+}
+
+fn status(backend: &mut Backend, json: bool, watch: bool) -> Result<ExitCode, ApiError> {
+    loop {
+        let Answer::Status(report) = backend.call(Request::Status {})? else { return Err(unexpected()) };
+        if json {
+            print_json(&report);
+        } else {
+            let clear = if watch && colour() { "\x1b[H\x1b[2J" } else { "" };
+            print(&format!("{clear}{}", status_text(&report)));
+        }
+        if !watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = (0..6).rev().find(|unit| bytes >= 1 << (10 * (unit + 1))).map_or(0, |unit| unit + 1);
+    let value = bytes as f64 / (1u64 << (10 * unit)) as f64;
+    if value.fract() == 0.0 { format!("{value} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+fn status_text(report: &StatusReport) -> String {
+    let mut text = String::new();
+    let (bold, plain) = if colour() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let service = &report.service;
+    let state = if service.online { "online" } else { "offline (no server is running)" };
+    let _ = writeln!(text, "{bold}service{plain}  {state}, version {}, {}", service.version, service.state_directory);
+    let _ = writeln!(text, "\n{bold}logical units{plain}");
+    for lu in &report.lus {
+        let _ = writeln!(text, "  {}", lu_line(lu));
+    }
+    let _ = writeln!(text, "\n{bold}targets{plain}");
+    for target in &report.targets {
+        let state = target.state.map_or_else(|| "-".to_owned(), |state| state.to_string().to_lowercase());
+        let sessions = target.sessions;
+        let _ = writeln!(text, "  {}  {state}  auth {}  {sessions} session(s)", target.name, target.auth);
+    }
+    let _ = writeln!(text, "\n{bold}sessions{plain}");
+    for session in &report.sessions {
+        let _ = writeln!(text, "  {}", session_line(session));
+    }
+    if !report.warnings.is_empty() {
+        let _ = writeln!(text, "\n{bold}attention{plain}");
+        for warning in &report.warnings {
+            let _ = writeln!(text, "  {warning}");
+        }
+    }
+    text
+}
+
+fn lu_line(lu: &LuInfo) -> String {
+    let state = lu.state.map_or_else(|| "unregistered".to_owned(), |state| state.to_string().to_lowercase());
+    match (&lu.disk, &lu.file) {
+        (Some(disk), _) => {
+            format!("{}  {state}  {}  {} view(s)  {}", lu.guid, size(disk.size), lu.view_entries, disk.data_file)
+        }
+        (None, Some(file)) => format!("{}  {state}  {} view(s)  {file}", lu.guid, lu.view_entries),
+        (None, None) => format!("{}  {state}  {} view(s)", lu.guid, lu.view_entries),
+    }
+}
+
+fn session_line(session: &SessionInfo) -> String {
+    let from = session.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    format!(
+        "{}  {} -> {},t,0x{:04x}  from {from}  {} LUN(s)  since {}",
+        session.id,
+        session.initiator,
+        session.target,
+        session.tag,
+        session.luns,
+        ctime(session.since)
+    )
+}
+
+fn explain(backend: &mut Backend, initiator: String, target: Option<String>, json: bool) -> Result<ExitCode, ApiError> {
+    let Answer::Explanation(explanation) = backend.call(Request::Explain { initiator, target })? else {
+        return Err(unexpected());
+    };
+    if json {
+        print_json(&explanation);
+    } else {
+        print(&explanation_text(&explanation));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explanation_text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let group = explanation.host_group.as_deref().unwrap_or("none");
+    let _ = writeln!(
+        text,
+        "initiator {}\n  host group {group}, {} session(s)",
+        explanation.initiator, explanation.sessions
+    );
+    if explanation.targets.is_empty() {
+        let _ = writeln!(text, "\nthere is no target: itadm create-target");
+    }
+    for target in &explanation.targets {
+        let _ = writeln!(
+            text,
+            "\ntarget {}\n  target group {}\n  login {}",
+            target.target,
+            target.target_group.as_deref().unwrap_or("none"),
+            if target.admitted { "can succeed" } else { "cannot succeed" }
+        );
+        for reason in &target.login {
+            let _ = writeln!(text, "    {reason}");
+        }
+        for view in &target.seen {
+            let all = |name: &Option<String>| name.clone().unwrap_or_else(|| "All".into());
+            let _ = writeln!(
+                text,
+                "  LUN {:<5} {}  by view entry {} (host group {}, target group {})",
+                view.lun,
+                view.lu,
+                view.index,
+                all(&view.host_group),
+                all(&view.target_group)
+            );
+        }
+        for unseen in &target.unseen {
+            let _ = writeln!(text, "  not seen  {}  {}", unseen.lu, unseen.reason);
+        }
+    }
+    text
+}
+
+fn session_list(backend: &mut Backend, json: bool) -> Result<ExitCode, ApiError> {
+    let Answer::Sessions(sessions) = backend.call(Request::ListSessions {})? else { return Err(unexpected()) };
+    if json {
+        print_json(&sessions);
+    } else {
+        print(&sessions.iter().map(|session| format!("{}\n", session_line(session))).collect::<String>());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config(backend: &mut Backend, command: ConfigCommand) -> Result<ExitCode, ApiError> {
+    let plan = |backend: &mut Backend, document: String, dry_run: bool, moves: Moves| {
+        let Moves { paths: map_paths, portals: map_portals } = moves;
+        match backend.call(Request::ImportConfiguration { document, dry_run, map_paths, map_portals })? {
+            Answer::Plan(lines) => Ok(lines),
+            _ => Err(unexpected()),
+        }
+    };
+    let show = |lines: &[String]| print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    match command {
+        ConfigCommand::Export { with_secrets } => {
+            let Answer::Document(text) = backend.call(Request::ExportConfiguration { with_secrets })? else {
+                return Err(unexpected());
+            };
+            print(&text);
+        }
+        ConfigCommand::Import { file, dry_run, moves } => {
+            let lines = plan(backend, read(&file)?, dry_run, moves)?;
+            show(&lines);
+        }
+        ConfigCommand::Diff { file, moves } => {
+            let lines = plan(backend, read(&file)?, true, moves)?;
+            show(&lines);
+            return Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        ConfigCommand::Check { file } => {
+            let document = read(&file)?;
+            crate::admin::check_document(&document)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(file: &std::path::Path) -> Result<String, ApiError> {
+    let text =
+        if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    text.map_err(|error| ApiError::new(ErrorKind::Invalid, format!("{}: {error}", file.display())))
+}
+
+fn man(dir: &std::path::Path) -> Result<ExitCode, ApiError> {
+    let failed = |error: std::io::Error| ApiError::new(ErrorKind::Internal, format!("{}: {error}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    clap_mangen::generate_to(Arguments::command(), dir).map_err(failed)?;
+    print_error(&format!("manual pages are in {}\n", dir.display()));
+    Ok(ExitCode::SUCCESS)
+}
