@@ -199,8 +199,9 @@ impl Session {
         let Some(link) = self.links.get_mut(key).filter(|link| link.state != LinkState::Closing) else { return };
         link.state = LinkState::Closing;
         if reason != CloseReason::LoggedOut {
-            // What explains the end may still leave; data and responses will find nobody who waits for them.
-            link.queue.retain(|item| matches!(item, Item::Pdu(_)));
+            // What explains the end may still leave, and the answer to the cold reset that brought it about; data and
+            // responses will find nobody who waits for them.
+            link.queue.retain(|item| matches!(item, Item::Pdu(_) | Item::Management(_)));
         }
         (link.ping, link.logout_deadline, link.text) = (None, None, None);
         self.events.push_back(Event::Close { connection: key, cid: link.cid, reason });
