@@ -9,6 +9,7 @@
 //! | [`store`] | a backing store with a volatile cache, faults and power cuts |
 //! | [`lu`] | a logical unit that follows a script, a mailbox that records |
 //! | [`initiator`] | an iSCSI initiator that says anything and checks what it hears |
+//! | [`san`] | a whole target in one thread: workers, framework, disks, cables, clock |
 //! | [`fuzz_targets`] | what the fuzzers run, to be replayed without one |
 #![forbid(unsafe_code)]
 
@@ -17,5 +18,6 @@ pub mod initiator;
 pub mod link;
 pub mod lu;
 pub mod rng;
+pub mod san;
 pub mod store;
 pub mod time;
