@@ -153,6 +153,19 @@ impl SbdLu {
         Ok(())
     }
 
+    /// Forgets every reservation and persistent registration, and tells those who had one. Waits for a device.
+    ///
+    /// # Errors
+    /// Of the record's store; nothing has changed then.
+    pub fn clear_reservations(&self) -> Result<(), Error> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, record) = {
+            let mut lu = self.lock();
+            (lu.clear_reservations(), lu.record())
+        };
+        self.records.save(record.as_bytes()).inspect_err(|_| self.lock().put_reservations_back(before))
+    }
+
     fn store_for_change(&self) -> Result<Option<Arc<dyn BackingStore>>, ModifyError> {
         match self.store() {
             None if self.asynchronous.is_none() => Err(ModifyError::Offline),

@@ -335,7 +335,7 @@ proptest! {
                     }
                 }
                 7 => {
-                    rig.simple(nexus, &ten(0x2f, 2, lba, length), &model[from..to].to_vec(), 0);
+                    rig.simple(nexus, &ten(0x2f, 2, lba, length), &model[from..to], 0);
                 }
                 _ => {
                     let id = rig.simple(nexus, &read10(lba, length), &[], (count * BLOCK) as u32);

@@ -11,6 +11,9 @@ use super::task::{Task, Work};
 use super::{Limits, Lu, sense};
 use crate::store::Capabilities;
 
+/// The longest parameter list of PERSISTENT RESERVE OUT that is looked at, as COMSTAR has it; a longer one ends inside.
+const MAX_RESERVATION_LIST: u32 = 256 << 10;
+
 /// The commands of a disk.
 const COMMANDS: CommandSet = CommandSet::of(&[
     K::TestUnitReady,
@@ -35,6 +38,19 @@ const COMMANDS: CommandSet = CommandSet::of(&[
     K::Reserve10,
     K::Release10,
     K::ModeSense10,
+    K::PrInReadKeys,
+    K::PrInReadReservation,
+    K::PrInReportCapabilities,
+    K::PrInReadFullStatus,
+    K::PrOutRegister,
+    K::PrOutReserve,
+    K::PrOutRelease,
+    K::PrOutClear,
+    K::PrOutPreempt,
+    K::PrOutPreemptAndAbort,
+    K::PrOutRegisterAndIgnore,
+    K::PrOutRegisterAndMove,
+    K::PrOutReplaceLost,
     K::Read16,
     K::Write16,
     K::WriteAndVerify16,
@@ -177,8 +193,7 @@ impl Lu {
             Command::ModeSelect(command) => {
                 self.gather(key, parsed.command, command.parameter_list_length.into(), fx);
             }
-            Command::Reserve => return self.reserve(key, fx),
-            Command::Release => self.release(key, fx),
+            Command::Reserve | Command::Release => return self.reserve_or_release(key, parsed.command, fx),
             Command::StartStopUnit(command) => return self.start_stop(key, command, fx),
             Command::ReadCapacity10(_) => self.read_capacity_10(key, fx),
             Command::ReadCapacity16(command) => self.read_capacity_16(key, command, fx),
@@ -190,6 +205,10 @@ impl Lu {
             Command::Unmap(command) => return self.unmap(key, command, fx),
             Command::CompareAndWrite(command) => return self.compare_and_write(key, command, fx),
             Command::GetLbaStatus(command) => return self.get_lba_status(key, command, fx),
+            Command::PersistentReserveIn(command) => self.persistent_reserve_in(key, command, fx),
+            Command::PersistentReserveOut(command) => {
+                self.gather(key, parsed.command, command.parameter_list_length.min(MAX_RESERVATION_LIST), fx);
+            }
             Command::ReportLuns(command) => return self.report_luns(key, command, fx),
             Command::ReportSupportedOperationCodes(command) => return self.report_opcodes(key, command, fx),
             Command::ReportSupportedTaskManagementFunctions(command) => self.report_functions(key, command, fx),
@@ -207,6 +226,8 @@ impl Lu {
             Command::CompareAndWrite(fields) => self.received_to_compare(key, fields, data),
             Command::WriteSame(fields) => self.received_to_repeat(key, fields, data, fx),
             Command::Unmap(_) => self.received_to_unmap(key, data, fx),
+            Command::Reserve | Command::Release => self.reserve_or_release(key, command, fx),
+            Command::PersistentReserveOut(fields) => self.received_reservation(key, fields, data, fx),
             Command::ModeSelect(fields) => self.received_mode_list(key, fields, data, fx),
             _ => Err(SenseData::invalid_opcode()),
         }

@@ -192,8 +192,8 @@ impl Lu {
 
     /// An I_T nexus was lost (SAM-5): what belongs to it alone goes.
     pub(super) fn nexus_lost(&mut self, nexus: NexusId) {
-        self.reservations.nexus_lost(nexus);
         if let Some(state) = self.nexuses.get_mut(&nexus) {
+            self.reservations.drop_legacy(&state.name);
             state.attentions.clear_all();
         }
     }

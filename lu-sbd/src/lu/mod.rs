@@ -30,6 +30,7 @@ mod slab;
 mod task;
 
 use scsi_core::command::CommandSet;
+use scsi_core::reservation::{Reservations, TargetPort};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -41,7 +42,6 @@ use self::modes::Modes;
 use self::nexus::NexusState;
 use self::ops::{Exclusive, Held, Op};
 use self::order::Order;
-use self::reserve::Reservations;
 use self::slab::{Key, Slab};
 use self::task::{Announce, Task};
 use crate::meta::Identity;
@@ -130,10 +130,13 @@ pub struct LuSnapshot {
     pub nexuses: usize,
     /// Tasks in the task set.
     pub tasks: usize,
-    /// Nexuses with a persistent registration, and whether a reservation is held.
+    /// Persistent registrations.
     pub registrations: usize,
-    /// A persistent reservation is held.
+    /// A reservation is held, by RESERVE or a persistent one.
     pub reserved: bool,
+    /// The record of persistent reservations could not be read: until they are replaced or cleared, everything that a
+    /// reservation could forbid is forbidden.
+    pub reservations_lost: bool,
     /// Counters.
     pub statistics: Statistics,
 }
@@ -201,6 +204,8 @@ pub struct Lu {
     block_shift: u32,
     modes: Modes,
     reservations: Reservations,
+    /// Those it was reached through since it was made.
+    target_ports: Vec<TargetPort>,
     nexuses: HashMap<NexusId, NexusState, Quick>,
     tasks: Slab<Task>,
     by_id: HashMap<TaskId, Key, Quick>,
@@ -210,7 +215,7 @@ pub struct Lu {
     held: VecDeque<Held>,
     sequence: u64,
     functions: Slab<Pending>,
-    /// The task whose change is being kept, and those that wait to keep theirs.
+    /// The task whose turn it is to change what is kept, and those that wait for theirs.
     persisting: Option<Key>,
     persist_queue: VecDeque<Key>,
     /// Tasks to be looked at before a call returns.
@@ -229,7 +234,8 @@ impl Lu {
             limits,
             commands: execute::commands(&capabilities, &limits),
             modes: Modes::new(&identity, &capabilities),
-            reservations: Reservations::restore(&identity.reservations),
+            reservations: reserve::restore(&identity.reservations),
+            target_ports: Vec::new(),
             identity,
             capabilities,
             block_shift,
@@ -273,7 +279,9 @@ impl Lu {
 
     /// A nexus reaches the unit from now on.
     pub fn attach(&mut self, nexus: &Arc<Nexus>) {
-        self.nexuses.insert(nexus.id, NexusState::new(Arc::clone(nexus)));
+        let state = NexusState::new(Arc::clone(nexus));
+        self.learn_port(&state.name.port);
+        self.nexuses.insert(nexus.id, state);
     }
 
     /// A nexus reaches the unit no more.
@@ -301,7 +309,6 @@ impl Lu {
 
     /// What administrators see.
     pub fn snapshot(&self) -> LuSnapshot {
-        let (registrations, reserved) = self.reservations.summary();
         LuSnapshot {
             identity: self.identity.clone(),
             write_cache_enabled: self.write_cache(),
@@ -309,8 +316,9 @@ impl Lu {
             failure: self.failure.clone(),
             nexuses: self.nexuses.len(),
             tasks: self.tasks.len(),
-            registrations,
-            reserved,
+            registrations: self.reservations.registrations().len(),
+            reserved: !self.reservations.is_free(),
+            reservations_lost: self.reservations.is_lost(),
             statistics: self.statistics,
         }
     }

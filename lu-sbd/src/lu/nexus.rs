@@ -1,11 +1,13 @@
 //! What a unit keeps of each I_T nexus that reaches it.
 
 use scsi_core::AdditionalSense;
+use scsi_core::reservation::{NexusName, Standing};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use stmf::Nexus;
 
 use super::order::Counts;
+use super::reserve;
 
 /// Unit attentions kept for one nexus; the oldest of lowest precedence is left out beyond.
 const MAX_UNIT_ATTENTIONS: usize = 16;
@@ -14,6 +16,10 @@ const MAX_UNIT_ATTENTIONS: usize = 16;
 #[derive(Debug)]
 pub(super) struct NexusState {
     pub(super) nexus: Arc<Nexus>,
+    /// As reservations know it.
+    pub(super) name: NexusName,
+    /// What it is to the reservations, and of which revision that is known.
+    pub(super) standing: Option<(u64, Standing)>,
     pub(super) attentions: UnitAttentions,
     /// Its tasks in the task set.
     pub(super) counts: Counts,
@@ -23,7 +29,8 @@ impl NexusState {
     pub(super) fn new(nexus: Arc<Nexus>) -> Self {
         let mut attentions = UnitAttentions::default();
         attentions.establish(AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET);
-        Self { nexus, attentions, counts: Counts::default() }
+        let name = reserve::name_of(&nexus);
+        Self { nexus, name, standing: None, attentions, counts: Counts::default() }
     }
 }
 

@@ -6,11 +6,13 @@
 use bytes::Bytes;
 use scsi_core::AdditionalSense;
 use scsi_core::command::Command;
+use scsi_core::reservation::{Outcome, Reservations};
 use stmf::provider::{Effects, Segments, StoreOp};
 
 use super::Lu;
 use super::modes::Modes;
 use super::ops::Purpose;
+use super::reserve::kept;
 use super::slab::Key;
 use super::task::Work;
 use crate::meta::Identity;
@@ -25,6 +27,8 @@ pub(super) enum Change {
         changed: bool,
         total: u64,
     },
+    /// PERSISTENT RESERVE OUT.
+    Reservations { state: Box<Reservations>, outcome: Outcome, total: u64 },
 }
 
 impl Lu {
@@ -55,10 +59,12 @@ impl Lu {
     pub fn record_with(&self, identity: &Identity) -> String {
         let mut identity = identity.clone();
         identity.mode_pages = self.modes_for(&identity).saved();
-        identity.reservations = self.reservations.kept();
+        identity.reservations = kept(&self.reservations);
         let pending = self.persisting.and_then(|key| self.tasks.get(key)).map(|task| &task.work);
-        if let Some(Work::Persist(Change::Modes { modes, .. })) = pending {
-            identity.mode_pages = modes.saved();
+        match pending {
+            Some(Work::Persist(Change::Modes { modes, .. })) => identity.mode_pages = modes.saved(),
+            Some(Work::Persist(Change::Reservations { state, .. })) => identity.reservations = kept(state),
+            _ => {}
         }
         identity.to_record()
     }
@@ -91,13 +97,11 @@ impl Lu {
         self.set(key, Work::Running);
     }
 
-    /// Lets the next change have its turn.
+    /// If it was the turn of this task, the next one has it.
     pub(super) fn persist_retired(&mut self, key: Key) {
         if self.persisting == Some(key) {
-            self.persisting = None;
-            if let Some(next) = self.persist_queue.pop_front() {
-                self.runnable.push_back(next);
-            }
+            self.persisting = self.persist_queue.pop_front();
+            self.runnable.extend(self.persisting);
         } else if !self.persist_queue.is_empty() {
             self.persist_queue.retain(|waiting| *waiting != key);
         }
@@ -110,6 +114,9 @@ impl Lu {
                 self.identity.mode_pages = modes.saved();
                 self.commit_modes(key, *modes, changed, total, fx);
             }
+            Change::Reservations { state, outcome, total } => {
+                self.commit_reservations(key, *state, &outcome, total, fx);
+            }
         }
     }
 
@@ -121,7 +128,7 @@ impl Lu {
         self.identity.guid = old.guid;
         self.identity.block_size = old.block_size;
         self.identity.mode_pages = self.modes.saved();
-        self.identity.reservations = self.reservations.kept();
+        self.identity.reservations = kept(&self.reservations);
         if old.size != self.identity.size {
             self.attention_others(None, AdditionalSense::CAPACITY_DATA_HAS_CHANGED);
         }

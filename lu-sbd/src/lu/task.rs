@@ -91,7 +91,6 @@ pub(super) enum Waiter {
     /// A task management function.
     Function(Key),
     /// A task, which counts it among its operations in flight.
-    #[expect(dead_code, reason = "for PREEMPT AND ABORT")]
     Task(Key),
 }
 
