@@ -5,6 +5,7 @@ pub mod cdb;
 pub mod command;
 pub mod data;
 pub mod inquiry;
+pub mod log;
 pub mod mode;
 pub mod reservation;
 pub mod vpd;
