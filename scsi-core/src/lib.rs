@@ -8,6 +8,7 @@ pub mod inquiry;
 pub mod log;
 pub mod mode;
 pub mod reservation;
+pub mod task_set;
 pub mod vpd;
 
 mod asc;
