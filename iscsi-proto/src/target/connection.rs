@@ -298,6 +298,7 @@ impl Connection {
             unsent: 0,
             state: LinkState::Entering,
             last_received: now,
+            last_sent: now,
             ping: None,
             text: None,
             is_paused: false,

@@ -67,6 +67,8 @@ pub(super) struct Link {
     pub(super) unsent: usize,
     pub(super) state: LinkState,
     pub(super) last_received: Instant,
+    /// When something was last taken to be sent.
+    pub(super) last_sent: Instant,
     pub(super) ping: Option<Ping>,
     pub(super) text: Option<TextExchange>,
     /// The owner wants no more input for now.
@@ -117,6 +119,14 @@ impl Link {
     pub(super) fn is_full(&self, config: &SessionConfig) -> bool {
         self.urgent.len() + self.queue.len() >= config.max_transmit_queue
             || self.queued_bytes >= config.max_transmit_bytes
+    }
+
+    /// Reading goes on after a time in which we did not read: the initiator's silence begins now.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.last_received = now;
+        if let Some(ping) = &mut self.ping {
+            ping.since = now;
+        }
     }
 
     pub(super) fn has_output(&self) -> bool {

@@ -56,12 +56,14 @@ impl Session {
     }
 
     fn stop_listening(&mut self, scope: Option<ConnectionKey>) {
+        // The response must leave within the time that a ping has.
+        let deadline = self.now + self.config.abort_wait + self.config.ping_timeout;
         for link in self.links.iter_mut().filter(|link| scope.is_none_or(|key| key == link.key)) {
             if !matches!(link.state, LinkState::Open | LinkState::Entering) {
                 continue;
             }
             link.state = LinkState::LoggingOut;
-            (link.ping, link.logout_deadline) = (None, None);
+            (link.ping, link.logout_deadline) = (None, Some(deadline));
         }
     }
 
@@ -113,8 +115,9 @@ impl Session {
                     }
                     task.given_up = Some(cause);
                 }
-                // What has ended may still be answered, unless it waits for data that will not come.
-                Phase::Ended if task.may_respond() => {}
+                // What has ended is still answered where its connection lives on to its logout, unless it waits for
+                // data that will not come.
+                Phase::Ended if task.may_respond() && cause == AbortCause::Logout => {}
                 Phase::Held | Phase::Ended => gone.push((task.handle, false)),
             }
         }

@@ -35,9 +35,13 @@ impl Session {
             if !link.is_open() {
                 return;
             }
-            link.is_stalled = !has_room || link.is_full(&self.config);
+            let is_stalled = !has_room || link.is_full(&self.config);
+            let was_stalled = std::mem::replace(&mut link.is_stalled, is_stalled);
             if link.is_stalled {
                 return;
+            }
+            if was_stalled {
+                link.resume(self.now);
             }
             match link.framer.poll_frame() {
                 Ok(Some(frame)) => self.handle_frame(key, frame),

@@ -165,6 +165,7 @@ impl Session {
     pub fn pause_receive(&mut self, connection: ConnectionKey, is_paused: bool) {
         if let Some(link) = self.links.get_mut(connection) {
             link.is_paused = is_paused;
+            link.resume(self.now);
         }
     }
 

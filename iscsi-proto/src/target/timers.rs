@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::link::Ping;
-use super::{CloseReason, ConnectionKey, EndReason, Session};
+use super::link::{Link, LinkState, Ping};
+use super::{CloseReason, ConnectionKey, EndReason, Session, SessionConfig};
 use crate::pdu::NopIn;
 
 /// What is due on a connection.
@@ -19,14 +19,11 @@ impl Session {
         if self.is_ended {
             return None;
         }
-        let links = self.links.iter().filter(|link| link.is_open()).flat_map(|link| {
-            let ping = match link.ping {
-                Some(ping) => Some(ping.since + self.config.ping_timeout),
-                None if self.config.ping_interval.is_zero() => None,
-                None => Some(link.last_received + self.config.ping_interval),
-            };
-            ping.into_iter().chain(link.logout_deadline)
-        });
+        let links = self
+            .links
+            .iter()
+            .filter(|link| link.state != LinkState::Closing)
+            .flat_map(|link| listen_deadline(link, &self.config).into_iter().chain(link.logout_deadline));
         let hole = self.hole_since.map(|since| since + self.config.hole_timeout);
         let managements = self
             .tasks
@@ -46,12 +43,16 @@ impl Session {
             return;
         }
         if self.hole_since.is_some_and(|since| since + self.config.hole_timeout <= now) {
-            return self.end(EndReason::CommandLost);
+            // What is missing may lie where we do not read.
+            if !self.links.iter().any(|link| link.is_paused || link.is_stalled) {
+                return self.end(EndReason::CommandLost);
+            }
+            self.hole_since = Some(now);
         }
         let due: smallvec::SmallVec<[(ConnectionKey, Due); 4]> = self
             .links
-            .iter_mut()
-            .filter(|link| link.is_open())
+            .iter()
+            .filter(|link| link.state != LinkState::Closing)
             .map(|link| (link.key, due(link, &self.config, now)))
             .collect();
         for (key, due) in due {
@@ -72,23 +73,32 @@ impl Session {
     }
 }
 
-fn due(link: &mut super::link::Link, config: &super::SessionConfig, now: Instant) -> Due {
+/// When the silence of a connection has lasted too long. While we do not read, silence says nothing of the initiator;
+/// but one that takes no answers, so that we cannot read, is as good as silent.
+fn listen_deadline(link: &Link, config: &SessionConfig) -> Option<Instant> {
+    if !link.is_open() || config.ping_interval.is_zero() {
+        None
+    } else if link.is_full(config) {
+        Some(link.last_sent.max(link.last_received) + config.ping_interval + config.ping_timeout)
+    } else if link.is_paused || link.is_stalled {
+        None
+    } else {
+        Some(match link.ping {
+            Some(ping) => ping.since + config.ping_timeout,
+            None => link.last_received + config.ping_interval,
+        })
+    }
+}
+
+fn due(link: &Link, config: &SessionConfig, now: Instant) -> Due {
     if link.logout_deadline.is_some_and(|deadline| deadline <= now) {
         return Due::Fail(CloseReason::LogoutTimeout);
     }
-    if link.is_paused || link.is_stalled || link.is_full(config) {
-        // We are not listening, so silence says nothing of the initiator.
-        link.last_received = now;
-        if let Some(ping) = &mut link.ping {
-            ping.since = now;
-        }
-        return Due::Nothing;
-    }
-    match link.ping {
-        Some(ping) if ping.since + config.ping_timeout <= now => Due::Fail(CloseReason::PingTimeout),
-        Some(_) => Due::Nothing,
-        None if config.ping_interval.is_zero() => Due::Nothing,
-        None if link.last_received + config.ping_interval <= now => Due::Ping,
-        None => Due::Nothing,
+    match listen_deadline(link, config) {
+        Some(deadline) if deadline <= now => match link.ping {
+            None if !link.is_full(config) => Due::Ping,
+            _ => Due::Fail(CloseReason::PingTimeout),
+        },
+        _ => Due::Nothing,
     }
 }

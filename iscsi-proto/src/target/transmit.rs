@@ -55,6 +55,7 @@ impl Session {
 
     fn transmit(&mut self, key: ConnectionKey, out: &mut Vec<Bytes>) -> usize {
         let mut sent = 0;
+        let was_full = self.links.get(key).is_some_and(|link| link.is_full(&self.config));
         self.lift_fence();
         while sent < self.config.transmit_batch_bytes {
             let is_fenced = self.fence.is_some_and(|fence| fence.link != key);
@@ -90,6 +91,12 @@ impl Session {
         self.told_closed = self.window.is_closed();
         if let Some(link) = self.links.get_mut(key) {
             link.encoder.finish(out);
+            if sent > 0 {
+                link.last_sent = self.now;
+            }
+            if was_full && !link.is_full(&self.config) {
+                link.resume(self.now);
+            }
         }
         sent
     }
@@ -212,7 +219,8 @@ impl Session {
 
     /// Tells an initiator that knows a closed window that it has opened, if no other PDU is about to.
     pub(super) fn tell_window(&mut self) {
-        if !self.told_closed || self.window.is_closed() {
+        // A task management response is about to, when one is open.
+        if !self.told_closed || self.window.is_closed() || self.open_managements > 0 {
             return;
         }
         if let Some(link) = self.links.iter_mut().find(|link| link.is_open()) {

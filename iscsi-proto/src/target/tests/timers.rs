@@ -72,3 +72,27 @@ fn pings_can_be_switched_off() {
     let rig = Rig::with(options);
     assert_eq!(rig.session.poll_timeout(), None);
 }
+
+#[test]
+fn an_initiator_that_takes_no_answers_is_given_up() {
+    let mut options = Options::default();
+    options.session.max_transmit_queue = 2;
+    let mut rig = Rig::with(options);
+    for _ in 0..3 {
+        let tag = rig.tag();
+        rig.send(NopOut { immediate: true, initiator_task_tag: tag, ..NopOut::default() });
+    }
+    assert_eq!(rig.session.poll_timeout(), Some(rig.now + 50 * SECOND));
+    rig.wait(50 * SECOND);
+    let events = rig.events();
+    assert!(matches!(events.last(), Some(Event::Ended(EndReason::ConnectionFailed(CloseReason::PingTimeout)))));
+}
+
+#[test]
+fn a_logout_response_that_nobody_takes_does_not_keep_the_session() {
+    let mut rig = Rig::new();
+    let request = LogoutRequest { initiator_task_tag: rig.tag(), cmd_sn: rig.number(), ..LogoutRequest::default() };
+    rig.send(request);
+    rig.wait(31 * SECOND);
+    assert!(matches!(rig.events().last(), Some(Event::Ended(_))));
+}
