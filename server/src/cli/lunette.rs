@@ -226,7 +226,7 @@ fn status(backend: &mut Backend, json: bool, watch: bool) -> Result<ExitCode, Ap
 }
 
 /// Bytes as people read them.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let unit = (0..6).rev().find(|unit| bytes >= 1 << (10 * (unit + 1))).map_or(0, |unit| unit + 1);
     let value = bytes as f64 / (1u64 << (10 * unit)) as f64;

@@ -16,6 +16,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
@@ -37,6 +38,9 @@ const VERSION: u32 = 1;
 const VERSION_KEY: &str = "version";
 /// What every redb file begins with.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
+/// How long to wait for the lock: commands without a server hold it for moments, and come in flocks from scripts.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 /// Pages kept in memory; the configuration itself is in memory already.
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -138,7 +142,14 @@ fn lock(state: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.open(&path).map_err(StoreError::io("open", &path))?;
-    match file.try_lock() {
+    let deadline = Instant::now() + LOCK_WAIT;
+    let taken = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
+            taken => break taken,
+        }
+    };
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();

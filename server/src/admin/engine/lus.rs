@@ -29,26 +29,33 @@ impl Engine {
         let properties = CreateProperties::parse(properties.iter().map(String::as_str), size)?;
         let file = unit::canonical(file)?;
         self.check_unused(&file)?;
-        let backing = unit::backing_size(&file)?;
         if let Some(guid) = properties.guid.filter(|guid| self.units.contains_key(guid)) {
             return Err(guid_in_use(guid));
         }
         let guid = self.new_guid(&properties);
-        let identity = properties.identity(guid, &file, backing)?;
         let record = LuRecord { guid, file, meta: properties.meta.clone() };
         let place = unit::record_file(&record);
         if place.exists() && !force {
             return Err(has_identity(&record.file, &place));
         }
+        let file = record.file.clone();
+        // A size is all that it takes to make a sparse file.
+        let made = properties.size.is_some() && unit::make_file(&file)?;
         let before = std::fs::read(place.path()).ok();
-        unit::save(&place, &identity)?;
-        self.add_unit(record).inspect_err(|_| {
-            // What stood there comes back; if even that fails, the refusal itself is what counts.
-            let _ = match &before {
-                Some(bytes) => std::fs::write(place.path(), bytes),
-                None => std::fs::remove_file(place.path()),
-            };
-        })?;
+        let added = unit::backing_size(&file).and_then(|backing| {
+            unit::save(&place, &properties.identity(guid, &file, backing)?)?;
+            self.add_unit(record).inspect_err(|_| {
+                // What stood there comes back; if even that fails, the refusal itself is what counts.
+                let _ = match &before {
+                    Some(bytes) => std::fs::write(place.path(), bytes),
+                    None => std::fs::remove_file(place.path()),
+                };
+            })
+        });
+        if added.is_err() && made {
+            let _ = std::fs::remove_file(&file);
+        }
+        added?;
         Ok(self.registered(guid))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,6 +113,17 @@ pub(super) fn open_store(file: &Path, identity: &Identity) -> Result<Arc<dyn Bac
     open(false).or_else(|error| if identity.write_protect { open(true) } else { Err(error) })
 }
 
+/// Makes an empty file, its owner's alone, if nothing is there; tells whether it did.
+pub(super) fn make_file(file: &Path) -> Result<bool, ApiError> {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => {
+            Err(ApiError::new(ErrorKind::Invalid, "data file error").hint(format!("{}: {error}", file.display())))
+        }
+    }
+}
+
 /// The bytes behind a path that is to become a unit.
 ///
 /// # Errors
@@ -122,7 +133,7 @@ pub(super) fn backing_size(file: &Path) -> Result<u64, ApiError> {
     let path = file.display();
     let metadata = fs::metadata(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            refuse(format!("{path} does not exist; 'truncate -s SIZE {path}' makes an empty one"))
+            refuse(format!("{path} does not exist; with a size (-s) it is made, as a sparse file"))
         }
         _ => refuse(format!("{path}: {error}")),
     })?;
