@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use lu_sbd::store::MemoryStore;
+use lu_sbd::store::{Error, MemoryStore};
 use lu_sbd::{BackingStore, Limits};
 use scsi_core::data::OperationCodesReport;
 use scsi_core::inquiry::StandardInquiry;
@@ -12,6 +12,7 @@ use scsi_core::vpd::{
     SupportedPages, UnitSerialNumber, VpdPage,
 };
 use scsi_core::{Designator, SenseKey, Status};
+use std::io::IoSlice;
 use std::sync::Arc;
 
 const ILLEGAL: SenseKey = SenseKey::ILLEGAL_REQUEST;
@@ -97,6 +98,35 @@ fn an_initiator_with_less_room_or_data_gets_what_fits() {
     let answer = rig.run(1, &write10(10, 1), &[0xbb; 2048], 0);
     assert_eq!((answer.data_length, answer.status), (512, Status::GOOD));
     assert_eq!(rig.read(1, 10, 2), [&[0xbb; 512], &data[512..]].concat());
+}
+
+#[test]
+fn the_store_is_asked_for_whole_blocks_only() {
+    #[derive(Debug)]
+    struct Strict(MemoryStore);
+    impl BackingStore for Strict {
+        fn capacity(&self) -> u64 {
+            self.0.capacity()
+        }
+        fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
+            assert!(offset.is_multiple_of(512) && into.len().is_multiple_of(512));
+            self.0.read_at(offset, into)
+        }
+        fn write_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
+            let length: usize = data.iter().map(|slice| slice.len()).sum();
+            assert!(offset.is_multiple_of(512) && length.is_multiple_of(512));
+            self.0.write_at(offset, data)
+        }
+        fn flush(&self) -> Result<(), Error> {
+            self.0.flush()
+        }
+    }
+    let mut rig = Rig::with(Arc::new(Strict(MemoryStore::new(64 << 20))), &[]);
+    rig.backwards = Some(1001);
+    let data = pattern(1500, 3);
+    rig.write(1, 5, &data);
+    assert_eq!(rig.run(1, &read10(5, 1500), &[], 70_000).good(), data[..70_000]);
+    assert_eq!(rig.run(1, &write10(5, 2), &[1; 700], 0).status, Status::GOOD);
 }
 
 #[test]

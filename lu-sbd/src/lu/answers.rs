@@ -16,9 +16,9 @@ use stmf::Nexus;
 use stmf::provider::{Effects, StoreOp};
 
 use super::Lu;
-use super::media::Checked;
 use super::ops::Purpose;
 use super::slab::Key;
+use super::transfer::Checked;
 use super::{sense, task::Work};
 use crate::store::Rotation;
 

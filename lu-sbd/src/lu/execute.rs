@@ -5,9 +5,9 @@ use scsi_core::{AdditionalSense, SenseData, SenseFormat, Status};
 use smallvec::SmallVec;
 use stmf::provider::{Completion, Effect, Effects, LuTask, Segments};
 
-use super::media::Checked;
 use super::slab::Key;
 use super::task::{Task, Work};
+use super::transfer::Checked;
 use super::{Limits, Lu, sense};
 use crate::store::Capabilities;
 

@@ -136,7 +136,7 @@ pub(super) fn concat(mut data: Segments) -> Bytes {
 }
 
 /// Offset of the first byte in which two lists of the same length differ.
-pub(super) fn first_difference(left: &Segments, right: &Segments) -> Option<u64> {
+pub(super) fn first_difference(left: &[Bytes], right: &[Bytes]) -> Option<u64> {
     let (mut lefts, mut rights) = (left.iter(), right.iter());
     let (mut l, mut r): (&[u8], &[u8]) = (&[], &[]);
     let mut offset = 0;

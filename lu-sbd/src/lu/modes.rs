@@ -7,11 +7,11 @@ use stmf::provider::{Effects, Segments, StoreOp};
 
 use super::Lu;
 use super::gather::concat;
-use super::media::Checked;
 use super::ops::Purpose;
 use super::persist::Change;
 use super::slab::Key;
 use super::task::Work;
+use super::transfer::Checked;
 use crate::meta::{Identity, SavedModePage};
 use crate::store::Capabilities;
 

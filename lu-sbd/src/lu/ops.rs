@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use stmf::NexusId;
 use stmf::provider::{Effect, Effects, StoreDone, StoreErrorKind, StoreOp, StoreOutcome, StoreRequest, StoreToken};
 
+use super::gather::truncate;
 use super::slab::Key;
 use super::task::Work;
 use super::{Lu, sense};
@@ -216,7 +217,7 @@ impl Lu {
                 let failure = sense::of_store_error(error.kind, purpose, lba, was_failed);
                 task.failure.get_or_insert(failure);
             }
-            StoreOutcome::Data(data) => {
+            StoreOutcome::Data(mut data) => {
                 let wanted = ranges.first().map_or(0, |(begin, end)| end - begin);
                 let got: u64 = data.iter().map(|bytes| bytes.len() as u64).sum();
                 if got != wanted {
@@ -225,11 +226,15 @@ impl Lu {
                 } else if task.is_alive() {
                     match purpose {
                         Purpose::Send(offset) => {
-                            task.moved += got;
+                            let room = task.data_in_length.saturating_sub(offset);
+                            if u64::from(room) < got {
+                                truncate(&mut data, room);
+                            }
+                            task.moved += got.min(room.into());
                             self.statistics.read_bytes += got;
                             fx.push(Effect::SendData { task: task.id, offset, data });
                         }
-                        _ => task.read_back = data,
+                        _ => task.read_back = data.into_vec(),
                     }
                 }
             }

@@ -28,7 +28,7 @@ pub(super) enum Change {
         total: u64,
     },
     /// PERSISTENT RESERVE OUT.
-    Reservations { state: Box<Reservations>, outcome: Outcome, total: u64 },
+    Reservations { state: Box<Reservations>, outcome: Box<Outcome>, total: u64 },
 }
 
 impl Lu {
@@ -37,7 +37,7 @@ impl Lu {
         if self.persisting.is_none() || self.persisting == Some(key) {
             return false;
         }
-        self.set(key, Work::PersistQueue { command, data: data.clone() });
+        self.set(key, Work::PersistQueue { command, data: Box::new(data.clone()) });
         self.persist_queue.push_back(key);
         true
     }

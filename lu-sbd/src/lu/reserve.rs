@@ -13,10 +13,10 @@ use stmf::{Nexus, NexusId};
 
 use super::Lu;
 use super::gather::concat;
-use super::media::Checked;
 use super::persist::Change;
 use super::slab::Key;
 use super::task::{Announce, Waiter, Work};
+use super::transfer::Checked;
 
 /// Target ports that are remembered for ALL_TG_PT.
 const MAX_TARGET_PORTS: usize = 256;
@@ -139,7 +139,8 @@ impl Lu {
             return self.reservation_status(key, outcome.status, fx);
         }
         let persist = outcome.persist;
-        let change = Change::Reservations { state: Box::new(state), outcome, total: list.len() as u64 };
+        let change =
+            Change::Reservations { state: Box::new(state), outcome: Box::new(outcome), total: list.len() as u64 };
         if persist {
             self.persist(key, change, fx);
         } else {

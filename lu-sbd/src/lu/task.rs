@@ -31,7 +31,7 @@ pub(super) struct Task {
     /// Data-out that has come and was not used yet.
     pub(super) gather: Gather,
     /// What the last read-back gave.
-    pub(super) read_back: Segments,
+    pub(super) read_back: Vec<Bytes>,
     /// It failed; told when nothing is in flight any more.
     pub(super) failure: Option<SenseData>,
     /// It was aborted; told when nothing is in flight any more.
@@ -57,7 +57,7 @@ impl Task {
             in_flight: 0,
             moved: 0,
             gather: Gather::default(),
-            read_back: Segments::new(),
+            read_back: Vec::new(),
             failure: None,
             aborted: None,
             waiters: SmallVec::new(),
@@ -94,7 +94,7 @@ pub(super) enum Waiter {
     Task(Key),
 }
 
-/// What a task is doing. `total` is the number of bytes that the CDB moves.
+/// What a task is doing; what is seldom done is boxed, so that tasks stay small. `total` is the number of bytes that the CDB moves.
 #[derive(Debug)]
 pub(super) enum Work {
     /// Not begun: older tasks come first.
@@ -112,19 +112,19 @@ pub(super) enum Work {
     /// Everything is done but what is in flight.
     Finish { total: u64 },
     /// The medium is read back, perhaps compared.
-    Verify(Verifying),
+    Verify(Box<Verifying>),
     /// WRITE AND VERIFY: the write is in flight, then this.
-    WriteThenVerify(Verifying),
+    WriteThenVerify(Box<Verifying>),
     /// Waits for its range.
-    CompareAndWrite(Comparing),
+    CompareAndWrite(Box<Comparing>),
     /// The range is read back.
-    Comparing(Comparing),
+    Comparing(Box<Comparing>),
     /// WRITE SAME, piece by piece.
-    Same(Repeating),
+    Same(Box<Repeating>),
     /// A record is being kept.
     Persist(Change),
     /// Something else is being kept; the command begins again after that.
-    PersistQueue { command: Command, data: Segments },
+    PersistQueue { command: Command, data: Box<Segments> },
 }
 
 #[derive(Debug)]

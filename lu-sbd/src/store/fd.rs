@@ -288,3 +288,22 @@ fn preadv2_nowait(fd: &impl AsFd, buffer: &mut Vec<u8>, length: usize, offset: u
 pub(super) fn slices(data: &Segments) -> SmallVec<[IoSlice<'_>; 16]> {
     data.iter().map(|bytes| IoSlice::new(bytes)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failed_flush_nothing_more_is_promised() {
+        // A pipe takes writes but cannot be synchronized.
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let descriptor = Descriptor::new(writer.into(), "pipe".into());
+        assert_eq!(descriptor.flush().unwrap_err().operation, Operation::Flush);
+        let kind = |result: Result<(), Error>| result.unwrap_err().kind;
+        assert_eq!(kind(descriptor.flush()), StoreErrorKind::Poisoned);
+        assert_eq!(kind(descriptor.write(0, &[IoSlice::new(b"x")])), StoreErrorKind::Poisoned);
+        assert_eq!(kind(descriptor.write_durable(0, &[IoSlice::new(b"x")])), StoreErrorKind::Poisoned);
+        assert_eq!(kind(descriptor.punch(0, 4096)), StoreErrorKind::Poisoned);
+        assert!(descriptor.flush().unwrap_err().to_string().contains("offline and online again"));
+    }
+}
