@@ -7,6 +7,8 @@
 mod login;
 mod scsi;
 mod storage;
+mod target;
+mod whole;
 mod wire;
 
 /// A target's name, which is also that of its file and its corpus under `fuzz/`, and its body.
@@ -23,6 +25,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("cdb", scsi::cdb),
     ("mode_select", scsi::mode_select),
     ("mode_record", scsi::mode_record),
+    ("whole_target", target::whole_target),
     ("sense", scsi::sense),
     ("designators", scsi::designators),
     ("transport_id", scsi::transport_id),
