@@ -27,6 +27,8 @@ pub struct SessionConfig {
     pub transmit_quantum_bytes: usize,
     /// Longest text of one exchange, in bytes: further text is rejected.
     pub max_text_bytes: usize,
+    /// Connections that were told to close and have not been closed yet; with more, no further one is taken.
+    pub max_closing: usize,
     /// Transfers of aborted tasks that are remembered until their last data comes.
     pub max_stale_transfers: usize,
     /// How long a connection may be silent before it is pinged; zero never pings.
@@ -61,6 +63,7 @@ impl Default for SessionConfig {
             transmit_batch_bytes: 1 << 20,
             transmit_quantum_bytes: 256 << 10,
             max_text_bytes: 64 << 10,
+            max_closing: 8,
             max_stale_transfers: 256,
             ping_interval: Duration::from_secs(20),
             ping_timeout: Duration::from_secs(30),

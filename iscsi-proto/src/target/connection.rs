@@ -355,7 +355,9 @@ impl Session {
             && !self.is_discovery();
         let refusal = if self.is_ended || !is_ours {
             Some(LoginStatus::SESSION_DOES_NOT_EXIST)
-        } else if old.is_none() && self.links.open_count() >= usize::from(self.rules.max_connections) {
+        } else if old.is_none() && self.links.open_count() >= usize::from(self.rules.max_connections)
+            || self.links.iter().count() >= usize::from(self.rules.max_connections) + self.config.max_closing
+        {
             Some(LoginStatus::TOO_MANY_CONNECTIONS)
         } else {
             None

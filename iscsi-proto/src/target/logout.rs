@@ -40,7 +40,7 @@ impl Session {
                 self.stop_listening(None);
                 self.log_out(None, key, tag);
             }
-            LogoutReason::CLOSE_CONNECTION => match self.links.by_cid(pdu.cid) {
+            LogoutReason::CLOSE_CONNECTION => match self.links.by_cid(pdu.cid).filter(|&key| self.is_open(key)) {
                 Some(target) => {
                     self.stop_listening(Some(target));
                     self.log_out(Some(target), key, tag);
@@ -53,6 +53,10 @@ impl Session {
             }
             _ => self.reject(key, RejectReason::INVALID_PDU_FIELD, &request.bhs, &[]),
         }
+    }
+
+    fn is_open(&self, key: ConnectionKey) -> bool {
+        self.links.get(key).is_some_and(|link| matches!(link.state, LinkState::Open | LinkState::Entering))
     }
 
     fn stop_listening(&mut self, scope: Option<ConnectionKey>) {

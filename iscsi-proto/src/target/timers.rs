@@ -25,15 +25,12 @@ impl Session {
             .filter(|link| link.state != LinkState::Closing)
             .flat_map(|link| listen_deadline(link, &self.config).into_iter().chain(link.logout_deadline));
         let hole = self.hole_since.map(|since| since + self.config.hole_timeout);
-        let managements = self
-            .tasks
-            .iter()
-            .filter(|_| self.open_managements > 0)
-            .filter_map(|task| task.management.as_ref())
-            .filter(|management| !management.answered)
-            .filter_map(|management| management.deadline);
+        let managements = (self.open_managements > 0).then(|| {
+            let waiting = self.tasks.iter().filter_map(|task| task.management.as_ref());
+            waiting.filter(|management| !management.answered).filter_map(|management| management.deadline).min()
+        });
         let fence = self.fence.map(|fence| fence.deadline);
-        links.chain(hole).chain(managements).chain(self.pending_deadline()).chain(fence).min()
+        links.chain(hole).chain(managements.flatten()).chain(self.pending_deadline()).chain(fence).min()
     }
 
     /// Acts on deadlines that have passed. Calling it early does nothing.

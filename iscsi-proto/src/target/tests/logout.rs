@@ -249,3 +249,27 @@ fn scsi_events_carry_their_sense_data() {
     let replies = rig.replies();
     assert!(matches!(&replies[..], [TargetPdu::AsyncMessage(message)] if message.sense() == [0x72, 6][..]));
 }
+
+#[test]
+fn a_connection_that_is_logging_out_is_not_logged_out_twice() {
+    let mut rig = Rig::keys(&[("MaxConnections", "2")]);
+    let other = rig.join(1);
+    let command = rig.write_command(512);
+    rig.send_on(other, command);
+    for _ in 0..2 {
+        let request = logout(&mut rig, LogoutReason::CLOSE_CONNECTION, 1);
+        rig.send(request);
+    }
+    assert_eq!(code(&rig.replies()), LogoutResponseCode::CID_NOT_FOUND);
+}
+
+#[test]
+fn connections_that_nobody_closes_are_bounded() {
+    let mut rig = Rig::keys(&[("MaxConnections", "1")]);
+    for _ in 0..8 {
+        let (connection, _) = negotiate(&Options::default(), Tsih(7), 0, rig.cmd_sn, rig.now);
+        rig.session.join(connection, rig.now).unwrap();
+    }
+    let (connection, _) = negotiate(&Options::default(), Tsih(7), 0, rig.cmd_sn, rig.now);
+    assert!(matches!(rig.session.join(connection, rig.now), Err(EnterError::Refused { .. })));
+}
