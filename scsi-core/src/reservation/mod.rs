@@ -9,6 +9,7 @@ mod aptpl;
 mod commands;
 mod model;
 mod names;
+mod persistent;
 
 pub use self::aptpl::AptplError;
 pub use self::commands::{

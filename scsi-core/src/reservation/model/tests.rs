@@ -1,6 +1,8 @@
+use super::super::persistent::{APTPL_AT, SERVICE_ACTION_KEY_AT, SPEC_I_PT_AT, invalid};
 use super::*;
+use crate::cdb::{PersistentReserveOut, PrOutAction};
 use crate::command::{CommandSet, parse};
-use crate::reservation::ReservationType as T;
+use crate::reservation::{MoveParameters, RegisterParameters, ReservationType as T};
 
 fn nexus(initiator: u64, port: u16) -> NexusName {
     NexusName::new(TransportId::FibreChannel(initiator), &format!("wwn.{port:016X}"), port)
