@@ -248,6 +248,17 @@ impl Worker {
         matches!(self.connections.get(id).map(|socket| &socket.stage), Some(Stage::Session(..)))
     }
 
+    /// Where the connections of each session with a nexus come from, the oldest connection first.
+    pub fn peers(&self) -> Vec<(NexusId, Vec<SocketAddr>)> {
+        let nexuses = self.sessions.values().filter_map(|entry| Some((entry.nexus_id()?, entry)));
+        nexuses
+            .map(|(nexus, entry)| {
+                let sockets = entry.sockets.iter().filter_map(|(_, id)| self.connections.get(*id));
+                (nexus, sockets.map(|socket| socket.peer).collect())
+            })
+            .collect()
+    }
+
     /// Asks every initiator to log out, takes no logins any more, and closes what is left after `grace`.
     pub fn shut_down(&mut self, now: Instant, grace: Duration) {
         self.shutting_down = true;
