@@ -1,5 +1,6 @@
 //! The Lunette server: sockets, threads, the configuration store and the commands.
 //!
+//! - [`Server`]: a running server, of a state directory or of disks of the calling program.
 //! - [`ServerConfig`]: where a server keeps its state and where it listens.
 //! - [`model`]: everything an administrator configures, as one value; [`config_store`] keeps it on disk.
 //! - [`admin`]: the operations on it, the management API on a Unix socket, and its client.
@@ -9,9 +10,12 @@ pub mod admin;
 pub mod cli;
 mod config;
 pub mod config_store;
-#[allow(dead_code, unused_imports, reason = "the composition that uses it follows")]
 mod driver;
+mod host;
 pub mod model;
+mod server;
 
 pub use config::{DEFAULT_PORT, ServerConfig, default_socket, default_state};
 pub use driver::{Interface, Limits, ListenError, ThreadStatistics};
+pub use host::DataPathStatistics;
+pub use server::{Disk, DiskError, RunError, STOP_GRACE, Server, ServerBuilder, StartError};

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stmf::provider::{LogicalUnit, StoreCompletion, StoreError, StoreErrorKind, StoreOutcome, StoreRequest};
 
 /// One operation, with the duty to report its outcome.
@@ -121,6 +121,21 @@ impl Blocking {
         }
     }
 
+    /// Waits until no operation of a unit is queued or under way; `false` if that takes longer than `time`.
+    pub(crate) fn drain(&self, lu: &Arc<dyn LogicalUnit>, time: Duration) -> bool {
+        let key = unit_key(lu);
+        let deadline = Instant::now() + time;
+        let mut state = self.shared.lock();
+        while state.units.contains_key(&key) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.shared.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
     fn start_thread(&self, mut state: MutexGuard<'_, State>) {
         state.threads += 1;
         state.named += 1;
@@ -148,8 +163,7 @@ impl Blocking {
 impl BlockingJob {
     fn key(&self) -> usize {
         match self {
-            // Its address is its own while the job holds a reference.
-            Self::Store { lu, .. } => Arc::as_ptr(lu).cast::<()>() as usize,
+            Self::Store { lu, .. } => unit_key(lu),
             Self::Other(_) => 0,
         }
     }
@@ -185,6 +199,11 @@ impl BlockingJob {
     }
 }
 
+/// A unit's address: its own while a job holds a reference.
+fn unit_key(lu: &Arc<dyn LogicalUnit>) -> usize {
+    Arc::as_ptr(lu).cast::<()>() as usize
+}
+
 fn failed(kind: StoreErrorKind, context: String) -> StoreOutcome {
     StoreOutcome::Failed(StoreError { kind, context })
 }
@@ -216,7 +235,9 @@ impl Shared {
             drop(state);
             job.run();
             state = self.lock();
-            state.finished(key, self.max_per_unit);
+            if state.finished(key, self.max_per_unit) {
+                self.ended.notify_all();
+            }
         }
     }
 }
@@ -237,18 +258,21 @@ impl State {
         None
     }
 
-    fn finished(&mut self, key: usize, max_per_unit: usize) {
-        let Some(unit) = self.units.get_mut(&key) else { return };
+    /// Counts an operation out; `true` if the unit has none any more.
+    fn finished(&mut self, key: usize, max_per_unit: usize) -> bool {
+        let Some(unit) = self.units.get_mut(&key) else { return false };
         unit.running = unit.running.saturating_sub(1);
         if unit.jobs.is_empty() {
             if unit.running == 0 {
                 // Its key may be another unit's tomorrow.
                 self.units.remove(&key);
+                return true;
             }
         } else if !unit.in_turns && unit.running < max_per_unit {
             unit.in_turns = true;
             self.turns.push_back(key);
         }
+        false
     }
 }
 
@@ -267,7 +291,6 @@ mod tests {
     use super::*;
     use crate::driver::testing::{Gate, SlowUnit};
     use std::sync::mpsc;
-    use std::time::Instant;
     use stmf::NexusId;
     use stmf::provider::{StoreDone, StoreOp, StoreSink, StoreToken};
 

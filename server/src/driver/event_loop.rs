@@ -28,6 +28,9 @@ use stmf::provider::StoreCompletion;
 /// How often the thread looks after what needs no exact time, while there is such.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How long the protocol's last words to peers that stayed may take on the way out.
+const AFTER_GRACE: Duration = Duration::from_millis(200);
+
 /// What a thread is made of.
 pub(crate) struct Parts<P: Protocol> {
     pub(crate) index: usize,
@@ -60,6 +63,8 @@ pub(crate) struct EventLoop<P: Protocol, N: Net> {
     holding: Vec<usize>,
     /// Connections on their way out.
     leaving: usize,
+    /// Those of them that have sent everything.
+    lingering: usize,
     in_store: usize,
     round: u64,
     next_tick: Option<Instant>,
@@ -112,6 +117,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             dirty: Vec::new(),
             holding: Vec::new(),
             leaving: 0,
+            lingering: 0,
             in_store: 0,
             round: 0,
             next_tick: None,
@@ -156,7 +162,8 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                 self.tick(now);
             }
             self.parts.counters.busy_ns.add(now.elapsed().as_nanos() as u64);
-            if self.shut_down.is_some_and(|until| until <= now || self.conns.is_empty()) {
+            // Those that linger were told everything; they only wait for the peer's end.
+            if self.shut_down.is_some_and(|until| until <= now || self.conns.len() == self.lingering) {
                 break Ok(());
             }
         };
@@ -214,7 +221,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                 }
                 Message::Call(call) => call(&mut self.parts.protocol, now),
                 Message::ShutDown { grace } => {
-                    self.shut_down = Some(now + grace);
+                    self.shut_down = Some(now + grace + AFTER_GRACE);
                     self.parts.protocol.handle_shutdown(now, grace);
                 }
             }

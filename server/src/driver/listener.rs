@@ -9,9 +9,9 @@ use std::os::fd::OwnedFd;
 /// Connections that the system keeps ready for accepting; it caps this at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// Why a portal cannot listen: which one, the system's reason, what to do.
+/// Why a portal cannot be listened on: which one, and the system's reason.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on portal {portal}: {source}{}", hint(source, portal))]
+#[error("cannot listen on portal {portal}: {source}")]
 pub struct ListenError {
     /// The address asked for.
     pub portal: SocketAddr,
@@ -20,6 +20,25 @@ pub struct ListenError {
 }
 
 impl ListenError {
+    /// What to do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        let port = self.portal.port();
+        Some(match Errno::from_io_error(&self.source)? {
+            Errno::ADDRINUSE => format!(
+                "another program (a second lunette, tgtd, the kernel's target) listens there: stop it \
+                 ('ss -ltnp sport = :{port}' names it) or choose another port with --portal"
+            ),
+            Errno::ADDRNOTAVAIL => {
+                format!("no interface has the address {} ('ip address' lists them)", self.portal.ip())
+            }
+            Errno::ACCESS | Errno::PERM => {
+                format!("port {port} needs privileges (CAP_NET_BIND_SERVICE); the iSCSI port 3260 needs none")
+            }
+            Errno::AFNOSUPPORT => "this host has no IPv6; give an IPv4 address".into(),
+            _ => return None,
+        })
+    }
+
     /// Whether this host has no such address family at all (IPv6 switched off), which an all-addresses portal may
     /// shrug off.
     pub fn is_family_unsupported(&self) -> bool {
@@ -27,24 +46,6 @@ impl ListenError {
             Errno::from_io_error(&self.source),
             Some(Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::ADDRNOTAVAIL)
         )
-    }
-}
-
-fn hint(error: &io::Error, portal: &SocketAddr) -> String {
-    let port = portal.port();
-    match Errno::from_io_error(error) {
-        Some(Errno::ADDRINUSE) => format!(
-            "\n\nhint: another program (a second lunette, tgtd, the kernel's target) listens there: stop it \
-             (`ss -ltnp 'sport = :{port}'` names it) or choose another port with --portal"
-        ),
-        Some(Errno::ADDRNOTAVAIL) => {
-            format!("\n\nhint: no interface has the address {} (`ip address` lists them)", portal.ip())
-        }
-        Some(Errno::ACCESS | Errno::PERM) => {
-            format!("\n\nhint: port {port} needs privileges (CAP_NET_BIND_SERVICE); the iSCSI port 3260 needs none")
-        }
-        Some(Errno::AFNOSUPPORT) => "\n\nhint: this host has no IPv6; give an IPv4 address".into(),
-        _ => String::new(),
     }
 }
 
@@ -76,15 +77,15 @@ mod tests {
     #[test]
     fn a_used_port_names_the_portal_and_the_remedy() {
         let (_first, address) = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = listen(address).unwrap_err().to_string();
-        assert!(error.contains(&address.to_string()), "{error}");
-        assert!(error.contains("hint: another program"), "{error}");
+        let error = listen(address).unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        assert!(error.hint().unwrap().contains("another program"), "{error}");
     }
 
     #[test]
     fn an_address_of_nobody_is_named() {
         let error = listen("192.0.2.1:0".parse().unwrap()).unwrap_err();
         assert!(error.is_family_unsupported());
-        assert!(error.to_string().contains("no interface has the address 192.0.2.1"), "{error}");
+        assert!(error.hint().unwrap().contains("no interface has the address 192.0.2.1"), "{error}");
     }
 }

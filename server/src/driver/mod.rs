@@ -33,6 +33,7 @@ mod tx_queue;
 mod wake;
 
 pub use counters::ThreadStatistics;
+pub(crate) use flood::Flood;
 pub use limits::Limits;
 pub use listener::ListenError;
 pub(crate) use protocol::{Action, Arrival, Protocol, StoreJob};
@@ -49,7 +50,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -94,8 +95,8 @@ pub(crate) struct Driver<P: Protocol> {
     inboxes: Arc<[Arc<Inbox<P>>]>,
     counters: Vec<Arc<Counters>>,
     half_open: Arc<HalfOpen>,
-    acceptor: Option<Acceptor>,
-    threads: Vec<JoinHandle<Option<P>>>,
+    acceptor: Mutex<Option<Acceptor>>,
+    threads: Mutex<Vec<JoinHandle<Option<P>>>>,
     failed: Arc<AtomicBool>,
     interface: &'static str,
 }
@@ -138,8 +139,8 @@ impl<P: Protocol> Driver<P> {
             inboxes,
             counters: Vec::new(),
             half_open,
-            acceptor: Some(Acceptor::start(crew, limits)?),
-            threads: Vec::new(),
+            acceptor: Mutex::new(Some(Acceptor::start(crew, limits)?)),
+            threads: Mutex::default(),
             failed: Arc::default(),
             interface: N::NAME,
         };
@@ -159,7 +160,7 @@ impl<P: Protocol> Driver<P> {
             };
             let (failed, on_failure) = (Arc::clone(&driver.failed), on_failure.clone());
             let (started, starts) = mpsc::sync_channel(1);
-            driver.threads.push(thread::Builder::new().name(format!("lunette-{index}")).spawn(move || {
+            let thread = thread::Builder::new().name(format!("lunette-{index}")).spawn(move || {
                 let net = match N::new(wake, parts.limits.cached_receive_bytes) {
                     Ok(net) => net,
                     Err(error) => {
@@ -175,7 +176,8 @@ impl<P: Protocol> Driver<P> {
                     on_failure();
                 }
                 ended
-            })?);
+            })?;
+            lock(&driver.threads).push(thread);
             starts.recv().unwrap_or_else(|_| Err(io::Error::other("a thread ended at its start")))?;
         }
         Ok(driver)
@@ -188,7 +190,7 @@ impl<P: Protocol> Driver<P> {
 
     /// Opens a portal and tells its address; port 0 takes a free one.
     pub(crate) fn listen(&self, portal: SocketAddr) -> Result<SocketAddr, ListenError> {
-        match &self.acceptor {
+        match &*lock(&self.acceptor) {
             Some(acceptor) => acceptor.open(portal),
             None => Err(ListenError { portal, source: io::Error::other("the server is shutting down") }),
         }
@@ -196,7 +198,7 @@ impl<P: Protocol> Driver<P> {
 
     /// Closes a portal by the address it told; connections live on. `false` if there is none.
     pub(crate) fn unlisten(&self, address: SocketAddr) -> bool {
-        self.acceptor.as_ref().is_some_and(|acceptor| acceptor.close(address))
+        lock(&self.acceptor).as_ref().is_some_and(|acceptor| acceptor.close(address))
     }
 
     /// Threads of the data path.
@@ -237,13 +239,14 @@ impl<P: Protocol> Driver<P> {
 
     /// Closes all portals, asks every peer to leave, breaks off those that have not after `grace` and ends all threads.
     /// Gives the protocols back. Store operations under way are the pool's to finish.
-    pub(crate) fn shut_down(&mut self, grace: Duration) -> Vec<P> {
-        self.acceptor = None;
+    pub(crate) fn shut_down(&self, grace: Duration) -> Vec<P> {
+        drop(lock(&self.acceptor).take());
         for inbox in self.inboxes.iter() {
             // A thread that has ended needs no telling.
             let _ = inbox.put(Message::ShutDown { grace });
         }
-        self.threads.drain(..).filter_map(|thread| thread.join().ok().flatten()).collect()
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        threads.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
     }
 }
 
@@ -251,6 +254,10 @@ impl<P: Protocol> Drop for Driver<P> {
     fn drop(&mut self) {
         self.shut_down(Duration::ZERO);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a thread; `None` if it did not end as told.

@@ -64,6 +64,11 @@ impl<T> Slab<T> {
         self.entries.get(slot).map_or(0, |entry| entry.tag)
     }
 
+    /// How many values there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether there is no value.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0

@@ -401,7 +401,7 @@ fn a_portal_closes_without_its_connections(interface: Interface) {
 }
 
 fn a_shutdown_asks_peers_to_leave_and_ends_when_they_have(interface: Interface) {
-    let mut rig = Rig::plain(interface);
+    let rig = Rig::plain(interface);
     let mut stream = rig.connect();
     assert_eq!(ask(&mut stream, b"e1234567"), *b"e1234567");
     let peer = thread::spawn(move || {
@@ -418,7 +418,7 @@ fn a_shutdown_asks_peers_to_leave_and_ends_when_they_have(interface: Interface) 
 }
 
 fn a_shutdown_breaks_off_peers_that_stay(interface: Interface) {
-    let mut rig = Rig::plain(interface);
+    let rig = Rig::plain(interface);
     let mut stream = rig.connect();
     assert_eq!(ask(&mut stream, b"e1234567"), *b"e1234567");
     rig.driver.shut_down(Duration::from_millis(50));

@@ -108,6 +108,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                 self.restless = true;
             }
             conn.state = State::Lingering { until: now + self.parts.limits.linger };
+            self.lingering += 1;
             self.enqueue(slot);
         }
     }
@@ -130,8 +131,13 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
     pub(super) fn drop_conn(&mut self, slot: usize) {
         self.net.remove(slot);
         let Some(conn) = self.conns.remove(slot) else { return };
-        if !matches!(conn.state, State::Open(_)) {
-            self.leaving -= 1;
+        match conn.state {
+            State::Open(_) => {}
+            State::Closing { .. } => self.leaving -= 1,
+            State::Lingering { .. } => {
+                self.leaving -= 1;
+                self.lingering -= 1;
+            }
         }
         self.parts.counters.connections.sub(1);
         self.forget(&conn.arrival, conn.serial, conn.half_open);

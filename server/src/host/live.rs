@@ -1,0 +1,128 @@
+//! The live objects as the management plane sees them.
+
+use super::Host;
+use crate::admin::{Live, LiveError, ObjectState, SessionInfo};
+use crate::model::{Configuration, Transaction};
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+use stmf::provider::LogicalUnit;
+use stmf::{Guid, NexusId, State, StmfError, Termination};
+
+/// How long the store operations of a unit that goes may take.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+impl Live for Host {
+    fn apply(&self, configuration: &Configuration, transaction: &Transaction) {
+        if !transaction.iscsi.is_empty() {
+            self.follow(&configuration.iscsi);
+        }
+        if let Some(change) = &transaction.stmf {
+            self.stmf.commit(change.clone());
+        }
+    }
+
+    fn register_lu(&self, lu: Arc<dyn LogicalUnit>, online: bool) -> Result<(), LiveError> {
+        let guid = Guid::from_bytes(lu.guid()).map_err(|error| LiveError::Failed(error.to_string()))?;
+        self.stmf.register_lu(lu, "sbd").map_err(refusal)?;
+        // It is as the default says now.
+        self.set_lu_online(guid, online)
+    }
+
+    fn unregister_lu(&self, guid: Guid) -> Result<(), LiveError> {
+        let lu = match self.stmf.unregister_lu(guid) {
+            Ok(lu) => lu,
+            Err(StmfError::LuNotFound(_)) => return Ok(()),
+            Err(error) => return Err(refusal(error)),
+        };
+        // Its tasks have ended; what they began at the store may still be under way.
+        if self.pool.handle().drain(&lu, DRAIN_TIME) { Ok(()) } else { Err(LiveError::TimedOut) }
+    }
+
+    fn lu_state(&self, guid: Guid) -> Option<ObjectState> {
+        self.stmf.lu_status(guid).ok()?.state.map(state)
+    }
+
+    fn set_lu_online(&self, guid: Guid, online: bool) -> Result<(), LiveError> {
+        if online {
+            return self.stmf.online_lu(guid).map_err(refusal);
+        }
+        self.stmf.offline_lu(guid).map_err(refusal)?;
+        match self.stmf.lu(guid) {
+            Some(lu) if !self.pool.handle().drain(&lu, DRAIN_TIME) => Err(LiveError::TimedOut),
+            _ => Ok(()),
+        }
+    }
+
+    fn target_state(&self, name: &str) -> Option<ObjectState> {
+        self.stmf.target(name).ok().map(|target| state(target.state))
+    }
+
+    fn set_target_online(&self, name: &str, online: bool) -> Result<(), LiveError> {
+        let wanted = if online {
+            self.stmf.online_target(name).map_err(refusal)?;
+            State::Online
+        } else {
+            self.stmf.offline_target(name, Termination::Logout).map_err(refusal)?;
+            State::Offline
+        };
+        if self.await_target(name, wanted) { Ok(()) } else { Err(LiveError::TimedOut) }
+    }
+
+    fn sessions(&self) -> Vec<SessionInfo> {
+        let peers = self.peers();
+        let sessions = self.stmf.sessions();
+        sessions
+            .iter()
+            .map(|session| {
+                let nexus = session.nexus();
+                SessionInfo {
+                    id: nexus.id.0,
+                    initiator: nexus.initiator.clone(),
+                    initiator_alias: session.initiator_alias().map(str::to_owned),
+                    target: nexus.target.clone(),
+                    tag: tag(&nexus.target_port_name),
+                    addresses: peers.get(&nexus.id).cloned().unwrap_or_default(),
+                    since: UNIX_EPOCH + Duration::from_secs(session.logged_in()),
+                    luns: session.lun_map().len(),
+                }
+            })
+            .collect()
+    }
+
+    fn end_session(&self, id: u64) -> Result<(), LiveError> {
+        let id = NexusId(id);
+        self.stmf.end_session(id, Termination::Logout).map_err(refusal)?;
+        let deadline = Instant::now() + super::LOGOUT_TIME;
+        while self.stmf.session(id).is_some() {
+            if Instant::now() >= deadline {
+                // It was asked; a session that is gone meanwhile is what was wanted.
+                let _ = self.stmf.end_session(id, Termination::Kill);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+fn refusal(error: StmfError) -> LiveError {
+    match error {
+        StmfError::LuNotFound(_) | StmfError::TargetNotFound(_) | StmfError::SessionNotFound(_) => LiveError::NotFound,
+        StmfError::LuExists(_) | StmfError::TargetExists(_) => LiveError::Exists,
+        error => LiveError::Failed(error.to_string()),
+    }
+}
+
+fn state(state: State) -> ObjectState {
+    match state {
+        State::Offline => ObjectState::Offline,
+        State::Onlining => ObjectState::Onlining,
+        State::Online => ObjectState::Online,
+        State::Offlining => ObjectState::Offlining,
+    }
+}
+
+/// The target portal group tag in the name of an iSCSI target port: `<name>,t,0x<tag>`.
+fn tag(port: &str) -> u16 {
+    port.rsplit_once(",t,0x").and_then(|(_, tag)| u16::from_str_radix(tag, 16).ok()).unwrap_or_default()
+}

@@ -1,0 +1,301 @@
+//! The live objects of a server: the framework, the iSCSI port provider, the data path, the portals.
+//!
+//! A host is made from a configuration and follows its changes; it never writes one.
+
+mod interfaces;
+mod keeper;
+mod live;
+mod portals;
+mod worker;
+
+use crate::driver::{Blocking, BlockingJob, BlockingPool, Driver, Interface, Limits, ThreadStatistics};
+use crate::model::Configuration;
+use iscsit::config::{Config, Target};
+use iscsit::{Entropy, Provider, ProviderConfig};
+use keeper::Keeper;
+use portals::Portals;
+use scsi_core::ProtocolId;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use stmf::provider::{PortError, TargetPort};
+use stmf::{State, Stmf, StmfError, TargetInfo, Termination};
+use worker::TargetWorker;
+
+/// The name under which targets are registered, as COMSTAR's lists show it.
+const PROVIDER: &str = "iscsit";
+
+/// How long sessions may take to log out when their target goes offline; then they are closed.
+const LOGOUT_TIME: Duration = Duration::from_secs(5);
+
+/// What a host is started with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostOptions {
+    /// Threads of the data path; `None`: as many as the process may use processors.
+    pub(crate) threads: Option<usize>,
+    /// The system interface of the data path.
+    pub(crate) interface: Interface,
+    /// Limits of the data path.
+    pub(crate) limits: Limits,
+}
+
+/// See the module. Stop it by [`shut_down`](Self::shut_down); dropping it breaks connections off.
+pub(crate) struct Host {
+    // The order is that of dropping: first who may ask for work, last who does it.
+    keeper: Keeper,
+    driver: Driver<TargetWorker>,
+    provider: Arc<Provider>,
+    stmf: Arc<Stmf>,
+    pool: BlockingPool,
+    portals: Mutex<Portals>,
+    /// Targets that are not in the configuration any more and whose sessions are ending, and since when.
+    leaving: Mutex<Vec<(String, Instant)>>,
+}
+
+/// What the data path does and has done.
+#[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
+pub struct DataPathStatistics {
+    /// The system interface in use: `io_uring` or `epoll`.
+    pub interface: &'static str,
+    /// Connections that have not logged in.
+    pub half_open: usize,
+    /// Threads that carry out store operations which may wait, now.
+    pub blocking_threads: usize,
+    /// Each thread of the data path.
+    pub threads: Vec<ThreadStatistics>,
+}
+
+struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        // Linux's getrandom fails only before it exists; a challenge must not be guessable then either.
+        if let Err(error) = getrandom::fill(bytes) {
+            tracing::error!(%error, "the system gives no random bytes");
+            std::process::abort();
+        }
+    }
+}
+
+/// A target's port: logins come by the data path, which asks the framework whether the target is online.
+#[derive(Debug)]
+struct IscsiPort;
+
+impl TargetPort for IscsiPort {
+    fn bring_online(&self) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn take_offline(&self) {}
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("portals", &self.portals).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Live objects of `configuration`, without logical units and portals. `on_failure` is called when a thread of
+    /// the data path ends unasked.
+    ///
+    /// # Errors
+    /// The system refuses threads or descriptors.
+    pub(crate) fn start(
+        options: &HostOptions,
+        configuration: &Configuration,
+        on_failure: impl Fn() + Clone + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let pool = BlockingPool::new(&options.limits);
+        let leftovers: Blocking = pool.handle();
+        let stmf = Stmf::new(
+            configuration.stmf.clone(),
+            Box::new(move |job| leftovers.submit(BlockingJob::Other(Box::new(|| job.run())))),
+        );
+        let provider = Provider::new(
+            Arc::clone(&stmf),
+            ProviderConfig {
+                limits: iscsit::Limits::default(),
+                connection: iscsi_proto::target::ConnectionConfig::default(),
+                session: iscsi_proto::target::SessionConfig::default(),
+                entropy: Box::new(SystemEntropy),
+                unix_time: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())),
+            },
+        );
+        let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let driver = Driver::start(
+            threads,
+            options.interface,
+            &options.limits,
+            &pool.handle(),
+            |_, wake| TargetWorker::new(&provider, wake),
+            on_failure,
+        )?;
+        let host = Arc::new_cyclic(|this: &Weak<Self>| Self {
+            keeper: Keeper::new(this.clone()),
+            driver,
+            provider,
+            stmf,
+            pool,
+            portals: Mutex::default(),
+            leaving: Mutex::default(),
+        });
+        host.keeper.start()?;
+        host.follow(&configuration.iscsi);
+        Ok(host)
+    }
+
+    /// The framework.
+    pub(crate) fn stmf(&self) -> &Arc<Stmf> {
+        &self.stmf
+    }
+
+    /// The iSCSI configuration as it is live.
+    pub(crate) fn iscsi(&self) -> Arc<Config> {
+        self.provider.config()
+    }
+
+    /// Takes over a configuration of the port provider: targets appear and go, portals are opened and closed.
+    /// Sessions that are not concerned notice nothing.
+    pub(crate) fn follow(&self, config: &Config) {
+        self.provider.set_config(Arc::new(config.clone()));
+        let registered = self.stmf.targets();
+        let ours = registered.iter().filter(|target| target.provider == PROVIDER);
+        for gone in ours.filter(|target| config.target(&target.name).is_none()) {
+            self.dismiss(&gone.name);
+        }
+        let known: BTreeSet<&str> = registered.iter().map(|target| target.name.as_str()).collect();
+        for target in config.targets() {
+            let name = target.name.as_str();
+            if known.contains(name) {
+                // One that is leaving is not: the keeper registers it anew when it has left.
+                let _ = self.stmf.set_target_alias(name, alias(config, target));
+            } else {
+                self.register(config, target);
+            }
+        }
+        self.follow_portals(config);
+        self.keeper.wake();
+    }
+
+    /// What the data path does and has done.
+    pub(crate) fn statistics(&self) -> DataPathStatistics {
+        DataPathStatistics {
+            interface: self.driver.interface(),
+            half_open: self.driver.half_open(),
+            blocking_threads: self.pool.threads(),
+            threads: self.driver.statistics(),
+        }
+    }
+
+    /// Where the connections of sessions come from, by nexus.
+    fn peers(&self) -> std::collections::HashMap<stmf::NexusId, Vec<SocketAddr>> {
+        let workers =
+            (0..self.driver.threads()).filter_map(|index| self.driver.call(index, |worker, _| worker.peers()));
+        workers.flatten().collect()
+    }
+
+    /// Closes all portals, asks every initiator to log out, closes the connections of those that have not after
+    /// `grace`, and ends the threads of the data path. Logical units stay registered.
+    pub(crate) fn shut_down(&self, grace: Duration) {
+        self.keeper.stop();
+        drop(self.driver.shut_down(grace));
+    }
+
+    /// Whether a thread of the data path ended unasked.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.driver.has_failed()
+    }
+
+    fn register(&self, config: &Config, target: &Target) {
+        let info = TargetInfo {
+            name: target.name.to_string(),
+            protocol: ProtocolId::ISCSI,
+            alias: alias(config, target),
+            provider: PROVIDER.into(),
+        };
+        if let Err(error) = self.stmf.register_target(info, Arc::new(IscsiPort)) {
+            // A target of this name by another provider.
+            tracing::error!("target {}: {error}", target.name);
+        }
+    }
+
+    /// Takes a target out: its sessions are asked to log out, and it is forgotten when they have.
+    fn dismiss(&self, name: &str) {
+        if self.leaving().iter().any(|(leaving, _)| leaving == name) {
+            return;
+        }
+        // It is online, offline, or on its way there: all end offline.
+        let _ = self.stmf.offline_target(name, Termination::Logout);
+        if self.stmf.unregister_target(name).is_err() {
+            self.leaving().push((name.to_owned(), Instant::now()));
+        }
+    }
+
+    /// Forgets targets whose sessions have gone, and hurries those that take too long. `true` while there are any.
+    fn see_off(&self) -> bool {
+        let mut leaving = std::mem::take(&mut *self.leaving());
+        let mut gone = false;
+        leaving.retain(|(name, since)| {
+            if since.elapsed() >= LOGOUT_TIME {
+                let _ = self.stmf.offline_target(name, Termination::Kill);
+            }
+            match self.stmf.unregister_target(name) {
+                Err(StmfError::Busy(_)) => true,
+                _ => {
+                    gone = true;
+                    false
+                }
+            }
+        });
+        let some_left = {
+            let mut all = self.leaving();
+            all.extend(leaving);
+            !all.is_empty()
+        };
+        if gone {
+            // One of that name may have been made again meanwhile.
+            let config = self.provider.config();
+            for target in config.targets() {
+                if self.stmf.target(target.name.as_str()).is_err() {
+                    self.register(&config, target);
+                }
+            }
+        }
+        some_left
+    }
+
+    /// Brings a target to `state` and waits until it is there. `false` if it did not come there in time.
+    fn await_target(&self, name: &str, state: State) -> bool {
+        let deadline = Instant::now() + 2 * LOGOUT_TIME;
+        let mut hurried = false;
+        loop {
+            match self.stmf.target(name) {
+                Ok(target) if target.state == state => return true,
+                Err(_) => return state == State::Offline,
+                Ok(_) => {}
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            if left < LOGOUT_TIME && !hurried && state == State::Offline {
+                hurried = true;
+                let _ = self.stmf.offline_target(name, Termination::Kill);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<(String, Instant)>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn alias(config: &Config, target: &Target) -> Option<String> {
+    target.alias.clone().or_else(|| config.defaults().alias.clone())
+}

@@ -1,0 +1,111 @@
+//! What a server of the calling program is made of.
+
+use super::{Disk, Server, StartError, disk, start_host};
+use crate::driver::{Interface, Limits};
+use crate::host::HostOptions;
+use crate::model::Configuration;
+use iscsit::config::{ISCSI_PORT, TargetPatch};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use stmf::provider::LogicalUnit;
+use tokio::sync::Notify;
+
+/// Makes a [`Server`] of disks of the calling program. It keeps no configuration and has no management socket.
+#[derive(Clone, Debug, Default)]
+pub struct ServerBuilder {
+    target: Option<String>,
+    portals: Vec<SocketAddr>,
+    disks: Vec<Disk>,
+    units: Vec<(Arc<dyn LogicalUnit>, Option<u16>)>,
+    options: HostOptions,
+}
+
+impl ServerBuilder {
+    /// The target's name; generated if not given.
+    #[must_use]
+    pub fn target(mut self, name: impl Into<String>) -> Self {
+        self.target = Some(name.into());
+        self
+    }
+
+    /// One more address to listen on; port 0 takes a free one. Without any it is 127.0.0.1:3260.
+    #[must_use]
+    pub fn portal(mut self, address: SocketAddr) -> Self {
+        self.portals.push(address);
+        self
+    }
+
+    /// One more disk.
+    #[must_use]
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disks.push(disk);
+        self
+    }
+
+    /// One more logical unit of another kind than a disk over a store, at `lun` or the lowest that is free.
+    #[must_use]
+    pub fn unit(mut self, lu: Arc<dyn LogicalUnit>, lun: Option<u16>) -> Self {
+        self.units.push((lu, lun));
+        self
+    }
+
+    /// Threads of the data path; one per processor if not given.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.options.threads = Some(threads);
+        self
+    }
+
+    /// The system interface of the data path.
+    #[must_use]
+    pub fn interface(mut self, interface: Interface) -> Self {
+        self.options.interface = interface;
+        self
+    }
+
+    /// Limits of the data path.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.options.limits = limits;
+        self
+    }
+
+    /// How long a thread looks for work before it sleeps; see [`Limits::poll`].
+    #[must_use]
+    pub fn poll(mut self, time: Duration) -> Self {
+        self.options.limits.poll = time;
+        self
+    }
+
+    /// Starts it. Everything is served when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stands in the way; nothing is served then.
+    pub fn start(self) -> Result<Server, StartError> {
+        let mut configuration = Configuration::default();
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| StartError::System(std::io::Error::other(error.to_string())))?;
+        let patch = TargetPatch { name: self.target, ..TargetPatch::default() };
+        let (target, change) = configuration.iscsi.plan_create_target(&patch, random)?;
+        configuration.iscsi.commit(change);
+        let failure: Arc<Notify> = Arc::default();
+        let server = Server {
+            admin: None,
+            host: start_host(&self.options, &configuration, &failure)?,
+            engine: None,
+            target: Some(target.to_string()),
+            failure,
+            guids: disk::Guids::default(),
+        };
+        for disk in self.disks {
+            server.add_disk(disk)?;
+        }
+        for (lu, lun) in self.units {
+            server.add_unit(lu, lun)?;
+        }
+        let default = [SocketAddr::from((Ipv4Addr::LOCALHOST, ISCSI_PORT))];
+        server.host.open_default_portals(if self.portals.is_empty() { &default } else { &self.portals })?;
+        Ok(server)
+    }
+}
