@@ -25,6 +25,13 @@ pub struct TaskKey {
     generation: u32,
 }
 
+impl TaskKey {
+    /// A small number that no other task in the set has now: an index for what the caller keeps of its tasks.
+    pub const fn index(self) -> usize {
+        self.slot as usize
+    }
+}
+
 /// Why a task does not enter the task set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
