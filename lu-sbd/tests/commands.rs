@@ -456,7 +456,7 @@ fn supported_commands_and_functions_are_told() {
     (all[2], all[3]) = (1, 0x28);
     assert_eq!(rig.run(1, &all, &[], 4096).good()[..4], [0, 3, 0, 10]);
     let functions = rig.run(1, &[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0], &[], 4).good();
-    assert_eq!(functions, [0b1101_1100, 0b0000_0111, 0, 0]);
+    assert_eq!(functions, [0b1111_1100, 0b0000_0111, 0, 0]);
 }
 
 #[test]

@@ -174,6 +174,58 @@ fn with_a_task_set_for_each_nexus_others_are_left_alone() {
 }
 
 #[test]
+fn with_qerr_an_error_aborts_the_other_tasks() {
+    let mut rig = Rig::new();
+    set_control(&mut rig, 3, 0x02);
+    rig.hold = true;
+    let mine = rig.simple(1, &read10(0, 1), &[], 512);
+    let other = rig.simple(2, &read10(0, 1), &[], 512);
+    rig.run(1, &read10(u32::MAX, 1), &[], 512).check(SenseKey::ILLEGAL_REQUEST, 0x21, 0);
+    rig.release_all();
+    for id in [mine, other] {
+        assert_eq!(rig.ended[&id], End::Aborted { report: false });
+    }
+    rig.run(2, &TEST_UNIT_READY, &[], 0).check(SenseKey::UNIT_ATTENTION, 0x2f, 0);
+}
+
+#[test]
+fn an_allegiance_stops_the_others_until_it_is_cleared() {
+    let mut rig = Rig::new();
+    let mut cdb = read10(u32::MAX, 1);
+    cdb[9] = 4;
+    rig.run(1, &cdb, &[], 512).check(SenseKey::ILLEGAL_REQUEST, 0x21, 0);
+    assert_eq!(rig.run(1, &TEST_UNIT_READY, &[], 0).status, Status::ACA_ACTIVE);
+    assert_eq!(rig.run(2, &TEST_UNIT_READY, &[], 0).status, Status::ACA_ACTIVE);
+    let aca = rig.start(1, TaskAttribute::Aca, &read10(0, 1), &[], 512);
+    rig.answer_of(aca).good();
+    let tag = rig.manage(1, Function::ClearAca, None);
+    assert_eq!(rig.response(tag), Some(Response::FunctionComplete));
+    rig.run(2, &TEST_UNIT_READY, &[], 0).good();
+    let aca = rig.start(1, TaskAttribute::Aca, &TEST_UNIT_READY, &[], 0);
+    rig.answer_of(aca).check(SenseKey::ABORTED_COMMAND, 0x49, 0);
+}
+
+#[test]
+fn nexuses_that_come_and_go_leave_nothing_behind() {
+    let mut rig = slow();
+    for round in 0..50 {
+        rig.simple(3, &read10(0, 1), &[], 512);
+        rig.start(3, TaskAttribute::Ordered, &TEST_UNIT_READY, &[], 0);
+        rig.detach(3, NexusLoss::SessionEnded);
+        rig.hold = false;
+        if round % 3 == 0 {
+            rig.release_all();
+        }
+        rig.attach(3);
+        rig.hold = true;
+    }
+    rig.release_all();
+    assert_eq!(rig.lu.snapshot().tasks, 0);
+    rig.start(2, TaskAttribute::Ordered, &TEST_UNIT_READY, &[], 0);
+    assert_eq!(rig.lu.snapshot().tasks, 0);
+}
+
+#[test]
 fn a_unit_reset_ends_everything_and_tells_everybody() {
     let mut rig = slow();
     let other = rig.simple(2, &write10(0, 1), &[1; 512], 0);
@@ -206,7 +258,7 @@ fn queries_tell_what_is_there() {
     rig.manage(2, Function::LogicalUnitReset, None);
     let event = query(&mut rig, 1, Function::QueryAsynchronousEvent, None);
     assert_eq!(event, Response::FunctionSucceeded { additional: [0x16, 0x29, 3] });
-    assert_eq!(query(&mut rig, 1, Function::ClearAca, None), Response::FunctionRejected);
+    assert_eq!(query(&mut rig, 1, Function::TaskReassign, None), Response::FunctionRejected);
 }
 
 #[test]

@@ -26,9 +26,10 @@ use crate::store::Rotation;
 const STORAGE_CONFIGURATION_SERVICE: u8 = 1;
 
 /// The task management functions of the unit.
-const FUNCTIONS: [Function; 8] = [
+const FUNCTIONS: [Function; 9] = [
     Function::AbortTask,
     Function::AbortTaskSet,
+    Function::ClearAca,
     Function::ClearTaskSet,
     Function::LogicalUnitReset,
     Function::QueryTask,
@@ -51,6 +52,7 @@ impl Lu {
             vendor: self.identity.vendor.clone(),
             product: self.identity.product.clone(),
             revision: self.identity.revision.clone(),
+            normal_aca: true,
             ..StandardInquiry::default()
         };
         let transport = VersionDescriptor::of_protocol(ProtocolId(nexus.protocol));

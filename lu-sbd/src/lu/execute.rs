@@ -1,7 +1,8 @@
 //! From a command to its work: the task set, the checks, the dispatch, the end.
 
 use scsi_core::command::{Command, CommandFlags, CommandKind as K, CommandSet, ParsedCommand, parse};
-use scsi_core::{AdditionalSense, SenseData, SenseFormat, Status};
+use scsi_core::mode::QueueErrorManagement;
+use scsi_core::{AdditionalSense, SenseData, SenseFormat, Status, task_set};
 use smallvec::SmallVec;
 use stmf::provider::{Completion, Effect, Effects, LuTask, Segments};
 
@@ -71,7 +72,7 @@ const COMMANDS: CommandSet = CommandSet::of(&[
 
 /// What a unit over such a store can do.
 pub(super) fn commands(capabilities: &Capabilities, limits: &Limits) -> CommandSet {
-    let mut commands = COMMANDS;
+    let mut commands = COMMANDS.with_naca(true);
     if capabilities.unmap.is_some() {
         commands = commands.with(K::Unmap);
     }
@@ -102,27 +103,41 @@ impl Lu {
         };
         self.statistics.commands += 1;
         let format = self.sense_format();
-        let full = self.tasks.len() >= self.limits.max_tasks;
-        let Some(state) = self.nexuses.get_mut(&task.id.nexus) else {
+        let Some(number) = self.nexuses.get(&task.id.nexus).map(|state| state.number) else {
             let sense = SenseData::illegal_request(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
             fx.push(refuse(Status::CHECK_CONDITION, Some(sense), format));
             return;
         };
-        if full || state.counts.all >= self.limits.max_tasks_per_nexus {
-            fx.push(refuse(Status::TASK_SET_FULL, None, format));
-            return;
-        }
         if self.by_id.contains_key(&task.id) {
             let sense = SenseData::aborted(AdditionalSense::OVERLAPPED_COMMANDS_ATTEMPTED);
             fx.push(refuse(Status::CHECK_CONDITION, Some(sense), format));
             return;
         }
-        let alone = self.modes.control().task_set_per_nexus;
-        let key = self.tasks.insert(Task::new(&task));
-        let attribute = task.attribute.effective();
-        let (ticket, runs) = self.order.enter(key, attribute, task.id.nexus, &mut state.counts, alone);
-        if let Some(entered) = self.tasks.get_mut(key) {
-            entered.ticket = Some(ticket);
+        // PREEMPT AND ABORT may end an auto contingent allegiance, so it is let in beside one.
+        let preempts = matches!(task.cdb, [0x5f, action, ..] if action & 0x1f == 5);
+        let admitted = if self.set.len_of(number) >= self.limits.max_tasks_per_nexus {
+            Err(task_set::Refusal::Full)
+        } else {
+            self.set.admit(number, task.attribute, preempts)
+        };
+        let (ticket, runs) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let (status, sense) = match refusal {
+                    task_set::Refusal::Full => (Status::TASK_SET_FULL, None),
+                    task_set::Refusal::AcaActive => (Status::ACA_ACTIVE, None),
+                    task_set::Refusal::NoAca => {
+                        (Status::CHECK_CONDITION, Some(SenseData::aborted(AdditionalSense::INVALID_MESSAGE_ERROR)))
+                    }
+                };
+                fx.push(refuse(status, sense, format));
+                return;
+            }
+        };
+        let key = self.tasks.insert(Task::new(&task, ticket));
+        match self.by_ticket.get_mut(ticket.index()) {
+            Some(place) => *place = key,
+            None => self.by_ticket.resize(ticket.index() + 1, key),
         }
         self.by_id.insert(task.id, key);
         if runs {
@@ -162,6 +177,11 @@ impl Lu {
         let Some(task) = self.tasks.get(key) else { return Err(Refusal::Status(Status::BUSY)) };
         let nexus = task.id.nexus;
         let parsed = parse(task.cdb(), self.commands)?;
+        if parsed.naca
+            && let Some(task) = self.tasks.get_mut(key)
+        {
+            task.naca = true;
+        }
         let flags = parsed.entry.flags;
         let Some(state) = self.nexuses.get_mut(&nexus) else { return Err(Refusal::Status(Status::BUSY)) };
         if !flags.contains(CommandFlags::PASSES_UNIT_ATTENTION)
@@ -246,7 +266,21 @@ impl Lu {
 
     /// Ends a task with CHECK CONDITION.
     pub(super) fn check_condition(&mut self, key: Key, sense: SenseData, moved: u64, fx: &mut Effects) {
+        let mut victims = Vec::new();
+        let queue_error = self.control().queue_error;
+        let faulty = self.tasks.get(key).map(|task| (task.ticket, task.naca, task.id.nexus));
+        if let Some((ticket, naca, nexus)) = faulty
+            && (naca || queue_error != QueueErrorManagement::Continue)
+        {
+            let mut abort = Vec::new();
+            self.set.fault(ticket, naca, queue_error, &mut abort);
+            let abort: Vec<Key> = abort.into_iter().map(|ticket| self.by_ticket[ticket.index()]).collect();
+            self.clear_tasks(&abort, nexus, &mut victims);
+        }
         self.complete(key, Status::CHECK_CONDITION, Some(sense), moved, fx);
+        for (victim, announce) in victims {
+            self.abort(victim, announce, None, fx);
+        }
     }
 
     /// Ends a task with a status.
@@ -276,12 +310,8 @@ impl Lu {
         if self.by_id.get(&task.id) == Some(&key) {
             self.by_id.remove(&task.id);
         }
-        if let Some(ticket) = task.ticket {
-            // The nexus may be gone already; nobody counts its tasks then.
-            let mut nobody = super::order::Counts::default();
-            let own = self.nexuses.get_mut(&task.id.nexus).map_or(&mut nobody, |state| &mut state.counts);
-            self.order.leave(key, ticket, own, &mut self.runnable);
-        }
+        self.set.finish(task.ticket, &mut self.enabled);
+        self.run_enabled();
         if !self.exclusives.is_empty() {
             self.include(key, fx);
         }
@@ -290,6 +320,13 @@ impl Lu {
         }
         self.persist_retired(key);
         Some(task)
+    }
+
+    /// What the task set lets run is looked at before the call returns.
+    pub(super) fn run_enabled(&mut self) {
+        for ticket in self.enabled.drain(..) {
+            self.runnable.push_back(self.by_ticket[ticket.index()]);
+        }
     }
 
     pub(super) fn sense_format(&self) -> SenseFormat {

@@ -1,5 +1,6 @@
 //! Task management, resets, and the end of tasks that others end.
 
+use scsi_core::mode::TaskSetType;
 use scsi_core::{AdditionalSense, SenseKey, TaskManagementFunction as Function, TaskManagementResponse as Response};
 use stmf::provider::{Effect, Effects, TaskManagementRequest};
 use stmf::{NexusId, TaskId, TaskTag};
@@ -37,23 +38,24 @@ impl Lu {
                 Response::FunctionComplete
             }
             Function::ClearTaskSet => {
-                let alone = self.control().task_set_per_nexus;
-                self.clear_tasks(|task| !alone || task.id.nexus == nexus, nexus, &mut ended);
+                let alone = self.control().task_set_type == TaskSetType::PerItNexus;
+                let all: Vec<Key> = self.tasks_of(|task| !alone || task.id.nexus == nexus).collect();
+                self.clear_tasks(&all, nexus, &mut ended);
                 Response::FunctionComplete
             }
             Function::LogicalUnitReset => {
                 ended.extend(self.tasks_of(|_| true).map(|key| (key, Announce::Quiet)));
-                self.reset(AdditionalSense::BUS_DEVICE_RESET_FUNCTION_OCCURRED);
+                self.reset(AdditionalSense::BUS_DEVICE_RESET_FUNCTION_OCCURRED, fx);
                 Response::FunctionComplete
             }
             Function::TargetWarmReset | Function::TargetColdReset => {
                 ended.extend(self.tasks_of(|_| true).map(|key| (key, Announce::Quiet)));
-                self.reset(AdditionalSense::SCSI_BUS_RESET_OCCURRED);
+                self.reset(AdditionalSense::SCSI_BUS_RESET_OCCURRED, fx);
                 Response::FunctionComplete
             }
             Function::ItNexusReset => {
                 ended.extend(self.tasks_of(|task| task.id.nexus == nexus).map(|key| (key, Announce::Quiet)));
-                self.nexus_lost(nexus);
+                self.nexus_lost(nexus, fx);
                 self.attention(nexus, AdditionalSense::IT_NEXUS_LOSS_OCCURRED);
                 Response::FunctionComplete
             }
@@ -63,8 +65,12 @@ impl Lu {
             }
             Function::QueryTask | Function::QueryTaskSet => Response::FunctionComplete,
             Function::QueryAsynchronousEvent => self.asynchronous_event(nexus),
-            // NORMACA is 0, and only the transport can move a task.
-            Function::ClearAca | Function::TaskReassign => Response::FunctionRejected,
+            Function::ClearAca => {
+                self.clear_aca(nexus, fx);
+                Response::FunctionComplete
+            }
+            // Only the transport can move a task.
+            Function::TaskReassign => Response::FunctionRejected,
         };
         let pending = self.functions.insert(Pending { nexus, tag, response, waits_for: ended.len() + 1 });
         for (key, announce) in ended {
@@ -103,18 +109,14 @@ impl Lu {
         self.tasks.iter().filter(move |(_, task)| task.aborted.is_none() && wanted(task)).map(|(key, _)| key)
     }
 
-    /// Lists the tasks that `nexus` clears, in the way that TAS asks for, and tells the others.
-    pub(super) fn clear_tasks(
-        &mut self,
-        wanted: impl Fn(&Task) -> bool,
-        nexus: NexusId,
-        ended: &mut Vec<(Key, Announce)>,
-    ) {
+    /// Says how each of the tasks that `nexus` clears ends, in the way that TAS asks for, and tells the others.
+    pub(super) fn clear_tasks(&mut self, keys: &[Key], nexus: NexusId, ended: &mut Vec<(Key, Announce)>) {
         let report = self.control().task_aborted_status;
         let mut others: Vec<NexusId> = Vec::new();
-        for (key, task) in self.tasks.iter().filter(|(_, task)| task.aborted.is_none() && wanted(task)) {
+        for key in keys {
+            let Some(task) = self.tasks.get(*key).filter(|task| task.aborted.is_none()) else { continue };
             let own = task.id.nexus == nexus;
-            ended.push((key, if report && !own { Announce::Report } else { Announce::Quiet }));
+            ended.push((*key, if report && !own { Announce::Report } else { Announce::Quiet }));
             if !own && !report && !others.contains(&task.id.nexus) {
                 others.push(task.id.nexus);
             }
@@ -182,16 +184,33 @@ impl Lu {
 
     /// A logical unit reset (SAM-5): what was reserved the old way is free, saved mode values are current again,
     /// everybody is told. Persistent reservations stay.
-    fn reset(&mut self, code: AdditionalSense) {
+    fn reset(&mut self, code: AdditionalSense, fx: &mut Effects) {
+        let nexuses: Vec<NexusId> = self.nexuses.keys().copied().collect();
+        for nexus in nexuses {
+            self.clear_aca(nexus, fx);
+        }
         self.reservations.reset();
         self.modes.restore_saved();
+        self.set.set_type(self.control().task_set_type);
         for state in self.nexuses.values_mut() {
             state.attentions.establish(code);
         }
     }
 
+    /// An auto contingent allegiance ends, with the ACA tasks that it let run.
+    pub(super) fn clear_aca(&mut self, nexus: NexusId, fx: &mut Effects) {
+        let Some(number) = self.nexuses.get(&nexus).map(|state| state.number) else { return };
+        let mut abort = Vec::new();
+        self.set.clear_aca(number, &mut abort, &mut self.enabled);
+        self.run_enabled();
+        for ticket in abort {
+            self.abort(self.by_ticket[ticket.index()], Announce::Quiet, None, fx);
+        }
+    }
+
     /// An I_T nexus was lost (SAM-5): what belongs to it alone goes.
-    pub(super) fn nexus_lost(&mut self, nexus: NexusId) {
+    pub(super) fn nexus_lost(&mut self, nexus: NexusId, fx: &mut Effects) {
+        self.clear_aca(nexus, fx);
         if let Some(state) = self.nexuses.get_mut(&nexus) {
             self.reservations.drop_legacy(&state.name);
             state.attentions.clear_all();

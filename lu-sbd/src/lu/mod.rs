@@ -21,7 +21,6 @@ mod manage;
 mod modes;
 mod nexus;
 mod ops;
-mod order;
 mod persist;
 mod provision;
 mod reserve;
@@ -32,7 +31,9 @@ mod transfer;
 mod verify;
 
 use scsi_core::command::CommandSet;
+use scsi_core::mode::TaskSetType;
 use scsi_core::reservation::{Reservations, TargetPort};
+use scsi_core::task_set::{TaskKey, TaskSet};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -43,7 +44,6 @@ use self::manage::Pending;
 use self::modes::Modes;
 use self::nexus::NexusState;
 use self::ops::{Exclusive, Held, Op};
-use self::order::Order;
 use self::slab::{Key, Slab};
 use self::task::{Announce, Task};
 use crate::meta::Identity;
@@ -211,7 +211,14 @@ pub struct Lu {
     nexuses: HashMap<NexusId, NexusState, Quick>,
     tasks: Slab<Task>,
     by_id: HashMap<TaskId, Key, Quick>,
-    order: Order,
+    /// Which tasks may run; what it calls them by, in the order of its indices.
+    set: TaskSet,
+    by_ticket: Vec<Key>,
+    /// Tasks that it has just let run; empty between calls.
+    enabled: Vec<TaskKey>,
+    /// Numbers of nexuses that are gone.
+    free_numbers: Vec<usize>,
+    numbers: usize,
     ops: Slab<Op>,
     exclusives: Vec<Exclusive>,
     held: VecDeque<Held>,
@@ -232,7 +239,7 @@ impl Lu {
     /// A unit of this identity over a store of these capabilities.
     pub fn new(identity: Identity, capabilities: Capabilities, limits: Limits) -> Self {
         let block_shift = identity.block_size.trailing_zeros();
-        Self {
+        let mut lu = Self {
             limits,
             commands: execute::commands(&capabilities, &limits),
             modes: Modes::new(&identity, &capabilities),
@@ -244,7 +251,11 @@ impl Lu {
             nexuses: HashMap::default(),
             tasks: Slab::new(),
             by_id: HashMap::default(),
-            order: Order::default(),
+            set: TaskSet::new(TaskSetType::Shared, limits.max_tasks),
+            by_ticket: Vec::new(),
+            enabled: Vec::new(),
+            free_numbers: Vec::new(),
+            numbers: 0,
             ops: Slab::new(),
             exclusives: Vec::new(),
             held: VecDeque::new(),
@@ -256,7 +267,9 @@ impl Lu {
             failed: false,
             failure: None,
             statistics: Statistics::default(),
-        }
+        };
+        lu.set.set_type(lu.modes.control().task_set_type);
+        lu
     }
 
     /// The unit's name.
@@ -281,7 +294,8 @@ impl Lu {
 
     /// A nexus reaches the unit from now on.
     pub fn attach(&mut self, nexus: &Arc<Nexus>) {
-        let state = NexusState::new(Arc::clone(nexus));
+        let number = self.number();
+        let state = NexusState::new(Arc::clone(nexus), number);
         self.learn_port(&state.name.port);
         self.nexuses.insert(nexus.id, state);
     }
@@ -296,9 +310,22 @@ impl Lu {
         for key in all {
             self.abort(key, announce, None, fx);
         }
-        self.nexus_lost(nexus);
-        self.nexuses.remove(&nexus);
+        self.nexus_lost(nexus, fx);
+        if let Some(state) = self.nexuses.remove(&nexus) {
+            self.free_numbers.push(state.number);
+        }
         self.run(fx);
+    }
+
+    /// A number for a nexus: that of one which is gone and has no task left, if there is one.
+    fn number(&mut self) -> usize {
+        match self.free_numbers.iter().position(|&number| self.set.len_of(number) == 0) {
+            Some(at) => self.free_numbers.swap_remove(at),
+            None => {
+                self.numbers += 1;
+                self.numbers - 1
+            }
+        }
     }
 
     /// The store was opened, again: what had failed is forgotten. Called while no nexus is attached.

@@ -2,7 +2,9 @@
 
 use scsi_core::SenseData;
 use scsi_core::cdb::{ModeSelect, ModeSense};
-use scsi_core::mode::{BlockDescriptor, DeviceParameters, ModePages, PageId, TaskSetType, standard};
+use scsi_core::mode::{
+    BlockDescriptor, DeviceParameters, ModePages, PageId, QueueErrorManagement, TaskSetType, standard,
+};
 use stmf::provider::{Effects, Segments, StoreOp};
 
 use super::Lu;
@@ -25,8 +27,10 @@ pub(super) struct Modes {
 /// Bits of the control and caching pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Control {
-    /// TST: each nexus has a task set of its own.
-    pub(super) task_set_per_nexus: bool,
+    /// TST: one task set, or one for each nexus.
+    pub(super) task_set_type: TaskSetType,
+    /// QERR: what a CHECK CONDITION does to other tasks.
+    pub(super) queue_error: QueueErrorManagement,
     /// TAS: tasks that others abort end with TASK ABORTED.
     pub(super) task_aborted_status: bool,
     /// D_SENSE.
@@ -91,7 +95,8 @@ impl Modes {
 
     fn refresh(&mut self) {
         self.control = Control {
-            task_set_per_nexus: self.pages.task_set_type() == TaskSetType::PerItNexus,
+            task_set_type: self.pages.task_set_type(),
+            queue_error: self.pages.queue_error_management(),
             task_aborted_status: self.pages.task_aborted_status(),
             descriptor_sense: self.pages.sense_format() == scsi_core::SenseFormat::Descriptor,
             write_protect: self.pages.software_write_protect(),
@@ -156,6 +161,7 @@ impl Lu {
     pub(super) fn commit_modes(&mut self, key: Key, modes: Modes, changed: bool, total: u64, fx: &mut Effects) {
         let cached = self.write_cache();
         self.modes = modes;
+        self.set.set_type(self.modes.control.task_set_type);
         let Some(task) = self.tasks.get(key) else { return };
         if changed {
             let nexus = task.id.nexus;

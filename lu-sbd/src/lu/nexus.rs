@@ -6,7 +6,6 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use stmf::Nexus;
 
-use super::order::Counts;
 use super::reserve;
 
 /// Unit attentions kept for one nexus; the oldest of lowest precedence is left out beyond.
@@ -21,16 +20,16 @@ pub(super) struct NexusState {
     /// What it is to the reservations, and of which revision that is known.
     pub(super) standing: Option<(u64, Standing)>,
     pub(super) attentions: UnitAttentions,
-    /// Its tasks in the task set.
-    pub(super) counts: Counts,
+    /// Its number in the task set.
+    pub(super) number: usize,
 }
 
 impl NexusState {
-    pub(super) fn new(nexus: Arc<Nexus>) -> Self {
+    pub(super) fn new(nexus: Arc<Nexus>, number: usize) -> Self {
         let mut attentions = UnitAttentions::default();
         attentions.establish(AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET);
         let name = reserve::name_of(&nexus);
-        Self { nexus, name, standing: None, attentions, counts: Counts::default() }
+        Self { nexus, name, standing: None, attentions, number }
     }
 }
 

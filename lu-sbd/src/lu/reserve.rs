@@ -164,6 +164,16 @@ impl Lu {
         for (name, code) in &outcome.attentions {
             self.attention_by_name(name, *code);
         }
+        // What a preempted nexus had stopped goes on.
+        let preempted: Vec<NexusId> = self
+            .nexuses
+            .iter()
+            .filter(|(_, state)| outcome.abort.contains(&state.name))
+            .map(|(nexus, _)| *nexus)
+            .collect();
+        for nexus in preempted {
+            self.clear_aca(nexus, fx);
+        }
         let announce = if self.control().task_aborted_status { Announce::Report } else { Announce::Quiet };
         let victims: Vec<Key> = self
             .tasks_of(|task| {

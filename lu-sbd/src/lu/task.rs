@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use scsi_core::command::Command;
+use scsi_core::task_set::TaskKey;
 use scsi_core::{Lun, SenseData};
 use smallvec::SmallVec;
 use stmf::TaskId;
 use stmf::provider::{LuTask, Segments};
 
 use super::gather::Gather;
-use super::order::Ticket;
 use super::persist::Change;
 use super::slab::Key;
 
@@ -22,7 +22,10 @@ pub(super) struct Task {
     /// Bytes the initiator has for us, bytes it has room for.
     pub(super) data_out_length: u32,
     pub(super) data_in_length: u32,
-    pub(super) ticket: Option<Ticket>,
+    /// Its name in the task set.
+    pub(super) ticket: TaskKey,
+    /// NACA: a CHECK CONDITION establishes an ACA.
+    pub(super) naca: bool,
     pub(super) work: Work,
     /// Store operations that were asked for and are not done, and tasks whose end is waited for.
     pub(super) in_flight: u32,
@@ -41,7 +44,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(task: &LuTask<'_>) -> Self {
+    pub(super) fn new(task: &LuTask<'_>, ticket: TaskKey) -> Self {
         let mut cdb = [0; 16];
         let length = task.cdb.len().min(16);
         cdb[..length].copy_from_slice(&task.cdb[..length]);
@@ -52,7 +55,8 @@ impl Task {
             cdb_length: length as u8,
             data_out_length: task.data_out_length,
             data_in_length: task.data_in_length,
-            ticket: None,
+            ticket,
+            naca: false,
             work: Work::Waiting,
             in_flight: 0,
             moved: 0,
