@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use stmf::Stmf;
 use stmf::provider::{Effect, LogicalUnit, Mailbox, StoreDone, StoreSink};
 
 use crate::worker::{SessionKey, StoreTicket};
@@ -35,15 +36,17 @@ pub(crate) struct Inbox {
     woken: AtomicBool,
     closed: AtomicBool,
     waker: Arc<dyn Waker>,
+    stmf: Arc<Stmf>,
 }
 
 impl Inbox {
-    pub(crate) fn new(waker: Arc<dyn Waker>) -> Arc<Self> {
+    pub(crate) fn new(waker: Arc<dyn Waker>, stmf: Arc<Stmf>) -> Arc<Self> {
         Arc::new(Self {
             letters: Mutex::default(),
             woken: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             waker,
+            stmf,
         })
     }
 
@@ -114,9 +117,11 @@ impl InboxSink {
         if let Err(Letter::Stored { ticket, done }) =
             self.inbox.put(Letter::Stored { ticket: self.ticket.clone(), done })
         {
-            // The worker and all its sessions are gone. The unit still has to know; what it wants done beyond is for
-            // nexuses that no longer exist.
-            ticket.lu().store_done(done, &mut Vec::new());
+            // The worker and all its sessions are gone. The unit still has to know, and what it wants done in turn may
+            // be for nexuses that live elsewhere.
+            let mut effects = Vec::new();
+            ticket.lu().store_done(done, &mut effects);
+            self.inbox.stmf.dispatch(ticket.lu(), &mut effects, |_| false);
         }
     }
 }

@@ -85,8 +85,8 @@ impl Provider {
         self.config.load_full()
     }
 
-    /// Takes a new configuration. Sessions that exist go on; a target that is gone is taken out by
-    /// [`Stmf::unregister_target`], which ends its sessions.
+    /// Takes a new configuration. Sessions that exist go on, those of a target that is gone as well: whoever deletes a
+    /// target ends them first by [`Stmf::offline_target`], then takes it out by [`Stmf::unregister_target`].
     pub fn set_config(&self, config: Arc<Config>) {
         self.config.store(config);
     }

@@ -14,7 +14,12 @@ impl Worker {
         for effect in effects.drain(..) {
             match self.nexuses.get(&effect.nexus()) {
                 Some(&key) => self.apply(now, key, lu, effect),
-                None => self.send_away(lu, effect),
+                // It lives on another worker or transport, or no more.
+                None => {
+                    if let Some(lu) = lu {
+                        self.provider.stmf().deliver(lu, effect);
+                    }
+                }
             }
         }
         self.spare_effects.push(effects);
@@ -75,18 +80,5 @@ impl Worker {
             entry.reading += u64::from(length);
         }
         self.stores.push_back(job);
-    }
-
-    /// An effect for a nexus that is not here: it lives on another worker or transport, or no more.
-    fn send_away(&mut self, lu: Option<&Arc<dyn LogicalUnit>>, effect: Effect) {
-        let Some(lu) = lu else { return };
-        let homeless = match self.provider.stmf().route(effect.nexus()) {
-            Some(mailbox) => mailbox.deliver(lu, effect).err(),
-            None => Some(effect),
-        };
-        if let Some(Effect::Store(request)) = homeless {
-            // The unit still counts on the outcome.
-            self.stores.push_back(StoreJob { request, ticket: StoreTicket { lu: Arc::clone(lu), reading: None } });
-        }
     }
 }

@@ -181,7 +181,7 @@ pub struct TooManyConnections {
 impl Worker {
     /// A worker of `provider`, the next in number; `waker` wakes the thread that drives it.
     pub fn new(provider: Arc<Provider>, waker: Arc<dyn Waker>) -> Self {
-        let inbox = Inbox::new(waker);
+        let inbox = Inbox::new(waker, Arc::clone(provider.stmf()));
         let id = provider.enlist();
         Self {
             id,

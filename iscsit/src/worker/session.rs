@@ -45,7 +45,7 @@ pub(super) struct Task {
     lu: Option<Arc<dyn LogicalUnit>>,
     /// How far into the data-out buffer the unit wants to be served; 0 until it asks.
     wanted: u32,
-    /// Data that came before the unit asked. Bounded by FirstBurstLength: nothing more comes unsolicited.
+    /// Data that the unit has not asked for yet. Bounded by FirstBurstLength: nothing more comes unsolicited.
     early: SmallVec<[(u32, Segments); 1]>,
 }
 
@@ -179,22 +179,28 @@ impl Worker {
         }
     }
 
-    /// Hands data to the unit, less what lies past the range that it wants.
-    fn pass_on(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, mut data: Segments) {
-        let Some(entry) = self.sessions.get(key) else { return };
-        let (Some(nexus), Some(task)) = (entry.nexus_id(), entry.tasks.get(&tag)) else { return };
+    /// Hands data to the unit as far as it wants any; what lies beyond is kept until it asks for more.
+    fn pass_on(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, data: Segments) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let nexus = entry.nexus_id();
+        let (Some(nexus), Some(task)) = (nexus, entry.tasks.get_mut(&tag)) else { return };
         let Some(lu) = task.lu.clone() else { return };
         let mut room = task.wanted.saturating_sub(offset) as usize;
-        data.retain(|segment| {
-            segment.truncate(room);
+        let (mut wanted, mut beyond) = (Segments::new(), Segments::new());
+        for mut segment in data {
+            let rest = segment.split_off(room.min(segment.len()));
             room -= segment.len();
-            !segment.is_empty()
-        });
-        if data.is_empty() {
+            wanted.extend((!segment.is_empty()).then_some(segment));
+            beyond.extend((!rest.is_empty()).then_some(rest));
+        }
+        if !beyond.is_empty() {
+            task.early.push((task.wanted.max(offset), beyond));
+        }
+        if wanted.is_empty() {
             return;
         }
         let mut effects = self.effects_buffer();
-        lu.data_out(TaskId { nexus, tag }, offset, data, &mut effects);
+        lu.data_out(TaskId { nexus, tag }, offset, wanted, &mut effects);
         self.carry_out(now, Some(&lu), effects);
     }
 
