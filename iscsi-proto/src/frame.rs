@@ -363,15 +363,15 @@ impl Framer {
             return None;
         }
         // Nearly always it lies in one chunk with more behind it: no slice need be counted.
-        if let Some(front) = self.chunks.front_mut() {
-            if let Some(&array) = front.first_chunk::<N>() {
-                front.advance(N);
-                if front.is_empty() {
-                    self.chunks.pop_front();
-                }
-                self.buffered -= N;
-                return Some(array);
+        if let Some(front) = self.chunks.front_mut()
+            && let Some(&array) = front.first_chunk::<N>()
+        {
+            front.advance(N);
+            if front.is_empty() {
+                self.chunks.pop_front();
             }
+            self.buffered -= N;
+            return Some(array);
         }
         let mut array = [0; N];
         let mut filled = 0;
