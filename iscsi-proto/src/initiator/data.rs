@@ -1,54 +1,33 @@
 //! Data on its way out and in.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::pdu::DataSegment;
 
 /// What a command writes: slices that together are the data-out buffer. Sent without a copy.
 #[derive(Clone, Debug, Default)]
-pub struct DataOut {
-    slices: SmallVec<[Bytes; 2]>,
-    length: usize,
-}
+pub struct DataOut(DataSegment);
 
 impl DataOut {
     /// Bytes in all.
     pub fn len(&self) -> usize {
-        self.length
+        self.0.len()
     }
 
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.0.is_empty()
     }
 
     /// Bytes `offset..offset + length` as slices of the slices; less where the buffer ends.
     pub(super) fn segment(&self, offset: usize, length: usize) -> DataSegment {
-        let mut segment = DataSegment::new();
-        let (mut skip, mut wanted) = (offset, length);
-        for slice in &self.slices {
-            if wanted == 0 {
-                break;
-            }
-            if skip >= slice.len() {
-                skip -= slice.len();
-                continue;
-            }
-            let end = slice.len().min(skip + wanted);
-            segment.push(slice.slice(skip..end));
-            wanted -= end - skip;
-            skip = 0;
-        }
-        segment
+        self.0.slice(offset, length)
     }
 }
 
 impl FromIterator<Bytes> for DataOut {
     fn from_iter<I: IntoIterator<Item = Bytes>>(slices: I) -> Self {
-        let slices: SmallVec<[Bytes; 2]> = slices.into_iter().filter(|slice| !slice.is_empty()).collect();
-        let length = slices.iter().map(Bytes::len).sum();
-        Self { slices, length }
+        Self(slices.into_iter().collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a session tells its owner.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use scsi_core::{Lun, Status, TaskAttribute, TaskManagementFunction};
@@ -37,6 +38,8 @@ pub struct Command {
     pub cdb: Vec<u8>,
     /// Its place in the task set.
     pub attribute: TaskAttribute,
+    /// Command priority, 0 for none, 1 (highest) to 15; only where iSCSIProtocolLevel is 2 or more.
+    pub priority: u8,
     /// Ahead of the command order (I bit).
     pub immediate: bool,
     /// What to write; empty for none. Its length is the expected data transfer length.
@@ -141,6 +144,8 @@ pub enum Event {
         connection: ConnectionKey,
         /// Why.
         reason: CloseReason,
+        /// How long to wait before connecting again, if that is wanted (DefaultTime2Wait, or what the target said).
+        reconnect_after: Duration,
     },
 }
 
@@ -155,10 +160,10 @@ pub enum LoginError {
         status: LoginStatus,
     },
     /// The target is elsewhere.
-    #[error("the target has moved to {address}")]
+    #[error("the target has moved to {}", addresses.join(" "))]
     Moved {
-        /// `address[:port][,tag]`.
-        address: String,
+        /// Each `address[:port][,tag]`; at least one.
+        addresses: Vec<String>,
         /// For good.
         permanently: bool,
     },
@@ -174,6 +179,10 @@ pub enum LoginError {
     /// The connection closed first.
     #[error("the connection closed during the login")]
     Closed,
+    /// The challenge for the target was used in an earlier login; [`Session::set_challenge`](super::Session::set_challenge)
+    /// gives another. The caller's fault.
+    #[error("the challenge for the target was used before")]
+    ChallengeUsed,
 }
 
 /// Why a connection ends.
@@ -198,6 +207,12 @@ pub enum CloseReason {
     /// The owner said so.
     #[error("closed by its owner")]
     Owner,
+    /// The peer closed it, or the network did.
+    #[error("the connection was lost")]
+    Lost,
+    /// Another connection was lost in a way that ends the session.
+    #[error("the session was lost with another connection")]
+    SessionLost,
 }
 
 /// A task management request to send.

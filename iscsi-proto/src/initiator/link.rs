@@ -6,8 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::event::ConnectionKey;
-use super::login::InitiatorLogin;
 use crate::frame::Framer;
+use crate::login::{ConnectionParameters, InitiatorLogin};
 use crate::pdu::{Cid, Encoder, InitiatorPdu, InitiatorTaskTag, TargetTransferTag};
 use crate::sn::{DataSn, StatSn};
 
@@ -51,8 +51,8 @@ pub(super) struct Link {
     pub(super) encoder: Encoder,
     /// The StatSN expected next.
     pub(super) exp_stat_sn: StatSn,
-    /// The target's MaxRecvDataSegmentLength.
-    pub(super) max_send_segment: u32,
+    /// What was agreed for this connection.
+    pub(super) parameters: ConnectionParameters,
     /// Sent before `queue`: answers, data that was asked for.
     pub(super) urgent: VecDeque<Item>,
     /// Requests in the order of their CmdSN.
@@ -62,10 +62,20 @@ pub(super) struct Link {
     pub(super) last_received: Instant,
     pub(super) pinged: Option<Instant>,
     pub(super) login_deadline: Option<Instant>,
+    /// The target wants a logout: nothing new is sent here, and what is under way has until then.
+    pub(super) drain_deadline: Option<Instant>,
+    /// A logout is under way; without an answer by then the connection is closed.
+    pub(super) logout_deadline: Option<Instant>,
 }
 
 impl Link {
+    /// In full feature phase.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
+    }
+
+    /// In full feature phase, and to stay there.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.is_open() && self.drain_deadline.is_none() && self.logout_deadline.is_none()
     }
 }

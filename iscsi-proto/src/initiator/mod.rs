@@ -11,25 +11,28 @@
 //!   poll_timeout: be back by then
 //! ```
 //!
-//! A session that was lost is made anew by a new [`Session`] of the same configuration: the ISID is the same, so the
-//! target ends the old one (session reinstatement, RFC 7143 6.3.5). Commands that were outstanding end as
-//! [`Outcome::Lost`]; whether to send them again only their sender knows.
+//! # When a connection is lost
+//!
+//! At error recovery level 0 a lost connection ends the session, unless others are left and the target has every
+//! command of the lost one. Commands then end as [`Outcome::Lost`], for whether they were carried out nobody knows; or,
+//! with [`SessionConfig::resubmit`], they wait and are sent anew. The next [`Session::connect`] logs in under the same
+//! ISID, so that the target ends what it still has of the old session (session reinstatement, RFC 7143 6.3.5).
 
 mod config;
 mod data;
 mod event;
 mod link;
-mod login;
+mod loss;
 mod recv;
 mod session;
 mod tasks;
 mod transmit;
 
+pub use crate::login::{InitiatorLoginConfig as LoginConfig, TargetProof};
 pub use config::SessionConfig;
 pub use data::{DataIn, DataOut};
 pub use event::{
     CloseReason, Command, ConnectionKey, DiscoveredTarget, Event, LoginError, Outcome, Response, TaskKey,
     TaskManagement,
 };
-pub use login::{LoginConfig, TargetProof};
 pub use session::{Session, SubmitError};

@@ -6,16 +6,16 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::config::SessionConfig;
-use super::event::{CloseReason, Command, ConnectionKey, Event, LoginError, Outcome, TaskKey, TaskManagement};
+use super::event::{CloseReason, Command, ConnectionKey, Event, LoginError, TaskKey, TaskManagement};
 use super::link::{Item, Link, State};
-use super::login::InitiatorLogin;
-use super::tasks::{Entries, Entry, Kind, Task};
+use super::tasks::{Entries, Kind, Task};
+use crate::auth::chap::ChallengeMemory;
 use crate::frame::{Framer, Limits, RecvHint};
-use crate::login::Parameters;
+use crate::login::{ConnectionParameters, InitiatorLogin, LoginNumbers, Parameters};
 use crate::pdu::{CdbBytes, Cid, Encoder, InitiatorTaskTag, Tsih};
 use crate::sn::{CmdSn, StatSn};
 use crate::text::{TextAccumulator, TextWriter};
-use scsi_core::Lun;
+use scsi_core::{Lun, TaskManagementFunction};
 
 /// A session with one target, or a discovery session.
 #[derive(Debug)]
@@ -30,9 +30,20 @@ pub struct Session {
     pub(super) exp_cmd_sn: CmdSn,
     pub(super) max_cmd_sn: CmdSn,
     pub(super) events: VecDeque<Event>,
+    /// Requests for which there is no connection at the moment, oldest first.
+    pub(super) pending: VecDeque<InitiatorTaskTag>,
+    /// The owner has logged out: what is left is not sent again.
+    pub(super) is_ending: bool,
+    /// The challenges we sent to targets, so that none is used twice, and none answered when it comes back.
+    pub(super) challenges: ChallengeMemory,
+    /// Where the search for the next request's connection begins.
+    turn: usize,
     next_key: u32,
     next_cid: u16,
 }
+
+/// Challenges that are remembered.
+const REMEMBERED_CHALLENGES: usize = 64;
 
 /// Why a request was not taken. Nothing was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +86,10 @@ impl Session {
             exp_cmd_sn: cmd_sn,
             max_cmd_sn: cmd_sn,
             events: VecDeque::new(),
+            pending: VecDeque::new(),
+            is_ending: false,
+            challenges: ChallengeMemory::new(REMEMBERED_CHALLENGES),
+            turn: 0,
             next_key: 0,
             next_cid: 0,
         }
@@ -85,11 +100,15 @@ impl Session {
     ///
     /// [`SessionParameters::max_connections`]: crate::login::SessionParameters::max_connections
     pub fn connect(&mut self, now: Instant) -> ConnectionKey {
+        self.is_ending = false;
         let key = ConnectionKey(self.next_key);
         self.next_key += 1;
         let cid = Cid(self.next_cid);
         self.next_cid = self.next_cid.wrapping_add(1);
-        let login = InitiatorLogin::new(self.config.login.clone(), self.tsih, cid, self.cmd_sn, self.parameters);
+        let numbers =
+            LoginNumbers { tsih: self.tsih, cid, initiator_task_tag: InitiatorTaskTag(0), cmd_sn: self.cmd_sn };
+        let session = self.parameters.filter(|_| !self.tsih.is_new()).map(|parameters| parameters.session);
+        let login = InitiatorLogin::new(self.config.login.clone(), numbers, session);
         let mut link = Link {
             key,
             cid,
@@ -97,17 +116,31 @@ impl Session {
             framer: Framer::new(Limits::default()),
             encoder: Encoder::new(),
             exp_stat_sn: StatSn::default(),
-            max_send_segment: 8192,
+            parameters: ConnectionParameters::default(),
             urgent: VecDeque::new(),
             queue: VecDeque::new(),
             raw: Vec::new(),
             last_received: now,
             pinged: None,
             login_deadline: Some(now + self.config.login_timeout),
+            drain_deadline: None,
+            logout_deadline: None,
         };
         link.send_login();
         self.links.push(link);
+        let proof = self.config.login.target_proof.as_ref();
+        if proof.is_some_and(|proof| self.challenges.contains(&proof.challenge)) {
+            self.fail_login(key, LoginError::ChallengeUsed);
+        }
         key
+    }
+
+    /// Sets what the target has to answer in the next login (CHAP_I, CHAP_C), if it has to prove itself: random, and
+    /// new for each [`connect`](Self::connect).
+    pub fn set_challenge(&mut self, identifier: u8, challenge: Vec<u8>) {
+        if let Some(proof) = &mut self.config.login.target_proof {
+            (proof.identifier, proof.challenge) = (identifier, challenge);
+        }
     }
 
     /// Sends a command, now or when the command window opens. Its end is an [`Event::TaskDone`].
@@ -126,23 +159,34 @@ impl Session {
         let task = Task {
             cdb,
             attribute: command.attribute,
+            priority: command.priority,
             data_out: command.data_out,
             data_in_length: command.data_in_length,
             data_in: super::DataIn::default(),
-            unsolicited: 0,
+            solicited: 0,
+            next_data_sn: 0,
         };
         self.request(command.lun, command.immediate, Kind::Command(Box::new(task)), None)
     }
 
-    /// Sends a task management request, ahead of the command order. Its end is an [`Event::TaskManaged`].
+    /// Sends a task management request, ahead of the command order. Its end is an [`Event::TaskManaged`]; that of each
+    /// command it ended comes before. A command that was not sent yet is ended by ABORT TASK at once.
     ///
     /// # Errors
     /// [`SubmitError`]; nothing was sent.
     pub fn manage(&mut self, request: TaskManagement) -> Result<TaskKey, SubmitError> {
+        let referenced = request.referenced.and_then(|task| self.entries.get(task));
+        let is_unsent = referenced.as_ref().is_some_and(|entry| entry.cmd_sn.is_none());
         // A task is managed on its own connection (RFC 7143 11.5.1).
-        let connection = request.referenced.and_then(|task| self.entries.get(task)).and_then(|entry| entry.connection);
+        let connection = referenced.and_then(|entry| entry.connection);
         let kind = Kind::Management { function: request.function, referenced: request.referenced };
-        self.request(request.lun, true, kind, connection)
+        let key = self.request(request.lun, true, kind, connection)?;
+        if let (TaskManagementFunction::AbortTask, true, Some(task)) = (request.function, is_unsent, request.referenced)
+            && let Some(entry) = self.entries.remove(task.tag)
+        {
+            self.lose(entry);
+        }
+        Ok(key)
     }
 
     /// Asks which targets there are (`SendTargets=All` in a discovery session) or where this one is. Its end is an
@@ -162,7 +206,7 @@ impl Session {
     /// # Errors
     /// [`SubmitError`]; nothing was sent.
     pub fn ping(&mut self, data: Bytes) -> Result<TaskKey, SubmitError> {
-        self.request(Lun::ZERO, true, Kind::Ping { data: data.into() }, None)
+        self.request(Lun::ZERO, true, Kind::Ping { data: data.into(), owned: true }, None)
     }
 
     /// Ends the session in good order. Its end is an [`Event::LoggedOut`] and an [`Event::Close`] for each connection.
@@ -170,8 +214,10 @@ impl Session {
     /// # Errors
     /// [`SubmitError`]; nothing was sent.
     pub fn logout(&mut self) -> Result<TaskKey, SubmitError> {
-        let connection = self.open_link().ok_or(SubmitError::NotLoggedIn)?;
-        self.request(Lun::ZERO, true, Kind::Logout { whole_session: true, connection }, Some(connection))
+        let open = self.links.iter().find(|link| link.is_open());
+        let connection = open.ok_or(SubmitError::NotLoggedIn)?.key;
+        self.is_ending = true;
+        self.send_logout(connection, true, true)
     }
 
     /// Ends one connection in good order.
@@ -179,26 +225,12 @@ impl Session {
     /// # Errors
     /// [`SubmitError`]; nothing was sent.
     pub fn logout_connection(&mut self, connection: ConnectionKey) -> Result<TaskKey, SubmitError> {
-        self.link(connection).filter(|link| link.is_open()).ok_or(SubmitError::NotLoggedIn)?;
-        self.request(Lun::ZERO, true, Kind::Logout { whole_session: false, connection }, Some(connection))
+        self.send_logout(connection, false, true)
     }
 
     /// Gives a connection up at once; what was outstanding on it is lost.
     pub fn close(&mut self, connection: ConnectionKey) {
-        self.close_link(connection, CloseReason::Owner);
-    }
-
-    /// The socket of a connection is closed. The key is stale from now on.
-    pub fn handle_closed(&mut self, connection: ConnectionKey) {
-        let Some(at) = self.links.iter().position(|link| link.key == connection) else { return };
-        let link = self.links.remove(at);
-        if let State::Login(_) = link.state {
-            self.events.push_back(Event::LoginFailed { connection, error: LoginError::Closed });
-        }
-        self.lose_requests(Some(connection));
-        if !self.links.iter().any(Link::is_open) {
-            self.lose_requests(None);
-        }
+        self.close_link(connection, CloseReason::Owner, None);
     }
 
     /// The next event.
@@ -209,33 +241,6 @@ impl Session {
     /// How much to receive next on a connection.
     pub fn recv_hint(&self, connection: ConnectionKey) -> RecvHint {
         self.link(connection).map_or_else(RecvHint::default, |link| link.framer.recv_hint())
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.links.iter().filter_map(|link| self.link_deadline(link)).min()
-    }
-
-    /// Pings silent connections and gives up dead ones; early calls do nothing.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let due: Vec<ConnectionKey> = self
-            .links
-            .iter()
-            .filter(|link| self.link_deadline(link).is_some_and(|deadline| deadline <= now))
-            .map(|link| link.key)
-            .collect();
-        for key in due {
-            let Some(link) = self.link_mut(key) else { continue };
-            if let State::Login(_) = link.state {
-                self.fail_login(key, LoginError::Timeout);
-            } else if link.pinged.is_some() {
-                self.close_link(key, CloseReason::Silent);
-            } else {
-                link.pinged = Some(now);
-                // At the limit of outstanding requests their answers tell as much as a ping's.
-                let _ = self.request(Lun::ZERO, true, Kind::Ping { data: Bytes::new().into() }, Some(key));
-            }
-        }
     }
 
     /// What the leading login agreed on, once it has.
@@ -253,16 +258,6 @@ impl Session {
         self.entries.len()
     }
 
-    fn link_deadline(&self, link: &Link) -> Option<Instant> {
-        match (&link.state, link.pinged) {
-            (State::Login(_), _) => link.login_deadline,
-            (State::Closing, _) => None,
-            (State::Open, Some(pinged)) => Some(pinged + self.config.ping_timeout),
-            (State::Open, None) if self.config.ping_interval.is_zero() => None,
-            (State::Open, None) => Some(link.last_received + self.config.ping_interval),
-        }
-    }
-
     pub(super) fn link(&self, key: ConnectionKey) -> Option<&Link> {
         self.links.iter().find(|link| link.key == key)
     }
@@ -271,12 +266,22 @@ impl Session {
         self.links.iter_mut().find(|link| link.key == key)
     }
 
-    /// The connection with the shortest queue.
-    fn open_link(&self) -> Option<ConnectionKey> {
-        self.links.iter().filter(|link| link.is_open()).min_by_key(|link| link.queue.len()).map(|link| link.key)
+    /// A connection that takes requests.
+    pub(super) fn open_link(&self) -> Option<ConnectionKey> {
+        self.links.iter().find(|link| link.takes_requests()).map(|link| link.key)
     }
 
-    fn request(
+    /// The connection for the next request: the one with the shortest queue, among equals one after the other.
+    pub(super) fn next_link(&mut self) -> Option<ConnectionKey> {
+        let links = self.links.len();
+        let turn = self.turn;
+        let candidates = (0..links).map(|step| (turn + step) % links).filter(|&at| self.links[at].takes_requests());
+        let at = candidates.min_by_key(|&at| self.links[at].queue.len())?;
+        self.turn = at + 1;
+        Some(self.links[at].key)
+    }
+
+    pub(super) fn request(
         &mut self,
         lun: Lun,
         immediate: bool,
@@ -284,59 +289,30 @@ impl Session {
         connection: Option<ConnectionKey>,
     ) -> Result<TaskKey, SubmitError> {
         let limit = self.config.max_outstanding.min(Entries::MAX);
-        let connection = connection.or_else(|| self.open_link()).ok_or(SubmitError::NotLoggedIn)?;
+        let connection = connection.or_else(|| self.next_link());
+        let may_wait = self.config.resubmit && !self.is_ending && matches!(kind, Kind::Command(_));
+        if connection.is_none() && !may_wait {
+            return Err(SubmitError::NotLoggedIn);
+        }
         if self.entries.len() >= limit {
             return Err(SubmitError::TooMany { limit });
         }
         let key = self.entries.insert(lun, immediate, kind).ok_or(SubmitError::TooMany { limit })?;
-        if let Some(entry) = self.entries.get(key) {
-            entry.connection = Some(connection);
-        }
-        if let Some(link) = self.link_mut(connection) {
-            let item = Item::Request(key.tag);
-            if immediate { link.urgent.push_back(item) } else { link.queue.push_back(item) }
+        match connection {
+            Some(connection) => self.assign(key.tag, connection),
+            None => self.pending.push_back(key.tag),
         }
         Ok(key)
     }
 
-    pub(super) fn fail_login(&mut self, connection: ConnectionKey, error: LoginError) {
-        self.events.push_back(Event::LoginFailed { connection, error });
-        self.close_link(connection, CloseReason::LoginFailed);
-    }
-
-    pub(super) fn close_link(&mut self, connection: ConnectionKey, reason: CloseReason) {
-        let Some(link) = self.link_mut(connection) else { return };
-        if matches!(link.state, State::Closing) {
-            return;
+    /// Has a request sent on a connection.
+    pub(super) fn assign(&mut self, tag: InitiatorTaskTag, connection: ConnectionKey) {
+        let Some(entry) = self.entries.by_tag(tag) else { return };
+        entry.connection = Some(connection);
+        let immediate = entry.immediate;
+        if let Some(link) = self.link_mut(connection) {
+            let item = Item::Request(tag);
+            if immediate { link.urgent.push_back(item) } else { link.queue.push_back(item) }
         }
-        link.state = State::Closing;
-        link.queue.clear();
-        link.urgent.clear();
-        self.events.push_back(Event::Close { connection, reason });
-        self.lose_requests(Some(connection));
-    }
-
-    /// Ends every request of a connection (of all, for `None`) as lost.
-    fn lose_requests(&mut self, connection: Option<ConnectionKey>) {
-        for tag in self.entries.tags(|entry| connection.is_none() || entry.connection == connection) {
-            if let Some(entry) = self.entries.remove(tag) {
-                self.lose(entry);
-            }
-        }
-    }
-
-    pub(super) fn lose(&mut self, entry: Entry) {
-        let key = entry.key;
-        self.events.push_back(match entry.kind {
-            Kind::Command(_) => Event::TaskDone { task: key, outcome: Outcome::Lost },
-            Kind::Management { .. } => Event::TaskManaged { request: key, response: None },
-            Kind::Targets { .. } => Event::Targets { request: key, targets: None },
-            Kind::Ping { .. } => Event::Pong { request: key, data: None },
-            Kind::Logout { .. } => return,
-        });
-    }
-
-    pub(super) fn remove(&mut self, tag: InitiatorTaskTag) -> Option<Entry> {
-        self.entries.remove(tag)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::data::{DataIn, DataOut};
 use super::event::{ConnectionKey, TaskKey};
-use crate::pdu::{CdbBytes, DataSegment, InitiatorTaskTag};
+use crate::pdu::{CdbBytes, Cid, DataSegment, InitiatorTaskTag};
 use crate::sn::CmdSn;
 use crate::text::TextAccumulator;
 use scsi_core::{Lun, TaskAttribute};
@@ -13,7 +13,7 @@ pub(super) struct Entry {
     pub(super) key: TaskKey,
     pub(super) lun: Lun,
     pub(super) immediate: bool,
-    /// Where it was sent; `None` while it waits for the command window.
+    /// Where it is sent; `None` while there is no connection for it.
     pub(super) connection: Option<ConnectionKey>,
     /// The CmdSN it was sent with.
     pub(super) cmd_sn: Option<CmdSn>,
@@ -23,10 +23,30 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) enum Kind {
     Command(Box<Task>),
-    Management { function: scsi_core::TaskManagementFunction, referenced: Option<TaskKey> },
-    Targets { text: DataSegment, received: TextAccumulator },
-    Ping { data: DataSegment },
-    Logout { whole_session: bool, connection: ConnectionKey },
+    Management {
+        function: scsi_core::TaskManagementFunction,
+        referenced: Option<TaskKey>,
+    },
+    Targets {
+        text: DataSegment,
+        received: TextAccumulator,
+    },
+    /// Our own ones (`owned` off) tell nobody how they ended.
+    Ping {
+        data: DataSegment,
+        owned: bool,
+    },
+    /// Says our MaxRecvDataSegmentLength again, because the target asked for a negotiation.
+    Negotiate,
+    /// `connection` is the one to end, `cid` its name. With `cleanup` it is gone already, and its requests wait until
+    /// the target has let go of them.
+    Logout {
+        whole_session: bool,
+        connection: ConnectionKey,
+        cid: Cid,
+        owned: bool,
+        cleanup: bool,
+    },
 }
 
 /// A command.
@@ -34,11 +54,14 @@ pub(super) enum Kind {
 pub(super) struct Task {
     pub(super) cdb: CdbBytes,
     pub(super) attribute: TaskAttribute,
+    pub(super) priority: u8,
     pub(super) data_out: DataOut,
     pub(super) data_in_length: u32,
     pub(super) data_in: DataIn,
-    /// Data sent, for the residual that a lost command leaves.
-    pub(super) unsolicited: u32,
+    /// Bytes that R2Ts have asked for. A target may ask for each once at error recovery level 0.
+    pub(super) solicited: u64,
+    /// The number of the next Data-In or R2T: they share one count (RFC 7143 11.8.3).
+    pub(super) next_data_sn: u32,
 }
 
 /// The table of what is outstanding: a slab, whose index and generation make the tag.

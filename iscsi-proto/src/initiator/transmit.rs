@@ -12,9 +12,10 @@ use super::tasks::{Entry, Kind};
 use crate::login::Parameters;
 use crate::pdu::{
     DataOut, InitiatorPdu, InitiatorTaskTag, LogoutReason, LogoutRequest, NopOut, ScsiCommand, ScsiCommandFlags,
-    TargetTransferTag, TaskManagementFunctionCode, TaskManagementRequest, TextRequest,
+    TargetTransferTag, TaskManagementRequest, TextRequest,
 };
 use crate::sn::{CmdSn, DataSn};
+use crate::text::{Key, TextWriter};
 
 impl Session {
     /// Appends slices to send on a connection, in order. Returns how many bytes they have, 0 when there is nothing to
@@ -65,6 +66,8 @@ impl Session {
                     _ => None,
                 };
                 let ref_cmd_sn = referenced.and_then(|tag| self.entries.by_tag(tag)).and_then(|entry| entry.cmd_sn);
+                // A task that is over has no number. This request's own makes the target count none as come.
+                let ref_cmd_sn = ref_cmd_sn.or(Some(self.cmd_sn));
                 let Some(entry) = self.entries.by_tag(tag) else { return 0 };
                 let link = &mut self.links[at];
                 let (mut pdu, run) =
@@ -87,7 +90,7 @@ impl Session {
         let Some(entry) = self.entries.by_tag(run.task) else { return 0 };
         let Kind::Command(task) = &entry.kind else { return 0 };
         let link = &mut self.links[at];
-        let length = (run.end - run.next).min(link.max_send_segment);
+        let length = (run.end - run.next).min(link.parameters.max_send_data_segment_length);
         let is_final = run.next + length == run.end;
         let pdu = DataOut {
             is_final,
@@ -141,9 +144,9 @@ fn request_pdu(
             let session = parameters.map(|parameters| parameters.session).unwrap_or_default();
             let total = task.data_out.len() as u32;
             let first_burst = session.first_burst_length.min(total);
-            let immediate_length = if session.immediate_data { first_burst.min(link.max_send_segment) } else { 0 };
+            let immediate_length =
+                if session.immediate_data { first_burst.min(link.parameters.max_send_data_segment_length) } else { 0 };
             let unsolicited = if session.initial_r2t { immediate_length } else { first_burst };
-            task.unsolicited = unsolicited;
             let mut flags = ScsiCommandFlags::empty();
             flags.set(ScsiCommandFlags::FINAL, unsolicited == immediate_length);
             flags.set(ScsiCommandFlags::WRITE, total > 0);
@@ -153,6 +156,7 @@ fn request_pdu(
                 immediate,
                 flags,
                 attribute: task.attribute,
+                priority: task.priority,
                 lun: entry.lun,
                 initiator_task_tag: tag,
                 expected_data_transfer_length: if total > 0 { total } else { task.data_in_length },
@@ -174,11 +178,12 @@ fn request_pdu(
             let (referenced_task_tag, ref_cmd_sn) = referenced.unwrap_or((InitiatorTaskTag::RESERVED, None));
             let pdu = TaskManagementRequest {
                 immediate,
-                function: function_code(*function),
+                function: (*function).into(),
                 lun: entry.lun,
                 initiator_task_tag: tag,
                 referenced_task_tag,
-                ref_cmd_sn: ref_cmd_sn.unwrap_or_default(),
+                // Only ABORT TASK says which number it means (RFC 7143 11.5.5).
+                ref_cmd_sn: ref_cmd_sn.filter(|_| *function == TaskManagementFunction::AbortTask).unwrap_or_default(),
                 ..TaskManagementRequest::default()
             };
             (pdu.into(), None)
@@ -193,32 +198,24 @@ fn request_pdu(
             };
             (pdu.into(), None)
         }
-        Kind::Ping { data } => {
+        Kind::Negotiate => {
+            let mut text = TextWriter::new();
+            let length = link.parameters.max_recv_data_segment_length;
+            text.push(Key::MaxRecvDataSegmentLength.name(), &length.to_string());
+            let data = text.take().into();
+            let pdu =
+                TextRequest { immediate, is_final: true, initiator_task_tag: tag, data, ..TextRequest::default() };
+            (pdu.into(), None)
+        }
+        Kind::Ping { data, .. } => {
             let pdu = NopOut { immediate, initiator_task_tag: tag, data: std::mem::take(data), ..NopOut::default() };
             (pdu.into(), None)
         }
-        Kind::Logout { whole_session, .. } => {
+        Kind::Logout { whole_session, cid, .. } => {
             let reason = if *whole_session { LogoutReason::CLOSE_SESSION } else { LogoutReason::CLOSE_CONNECTION };
             let pdu =
-                LogoutRequest { immediate, reason, initiator_task_tag: tag, cid: link.cid, ..LogoutRequest::default() };
+                LogoutRequest { immediate, reason, initiator_task_tag: tag, cid: *cid, ..LogoutRequest::default() };
             (pdu.into(), None)
         }
-    }
-}
-
-fn function_code(function: TaskManagementFunction) -> TaskManagementFunctionCode {
-    match function {
-        TaskManagementFunction::AbortTask => TaskManagementFunctionCode::ABORT_TASK,
-        TaskManagementFunction::AbortTaskSet => TaskManagementFunctionCode::ABORT_TASK_SET,
-        TaskManagementFunction::ClearAca => TaskManagementFunctionCode::CLEAR_ACA,
-        TaskManagementFunction::ClearTaskSet => TaskManagementFunctionCode::CLEAR_TASK_SET,
-        TaskManagementFunction::LogicalUnitReset => TaskManagementFunctionCode::LOGICAL_UNIT_RESET,
-        TaskManagementFunction::TargetWarmReset => TaskManagementFunctionCode::TARGET_WARM_RESET,
-        TaskManagementFunction::TargetColdReset => TaskManagementFunctionCode::TARGET_COLD_RESET,
-        TaskManagementFunction::TaskReassign => TaskManagementFunctionCode::TASK_REASSIGN,
-        TaskManagementFunction::QueryTask => TaskManagementFunctionCode::QUERY_TASK,
-        TaskManagementFunction::QueryTaskSet => TaskManagementFunctionCode::QUERY_TASK_SET,
-        TaskManagementFunction::QueryAsynchronousEvent => TaskManagementFunctionCode::QUERY_ASYNCHRONOUS_EVENT,
-        TaskManagementFunction::ItNexusReset => TaskManagementFunctionCode::I_T_NEXUS_RESET,
     }
 }

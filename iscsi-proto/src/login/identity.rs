@@ -127,6 +127,9 @@ pub enum LoginFault {
     /// The peer wants us to prove ourselves, and there is no secret to do it with.
     #[error("the peer asks for a proof of ours, but no secret is set for it")]
     NoCredentials,
+    /// The target did not prove who it is.
+    #[error("the target did not prove that it knows the secret")]
+    TargetNotAuthenticated,
     /// The owner refused, for a reason of its own.
     #[error("refused: {0}")]
     Refused(LoginStatus),
@@ -149,7 +152,8 @@ impl LoginFault {
             | Self::AuthenticationRequired
             | Self::Chap(_)
             | Self::WrongProof { .. }
-            | Self::NoCredentials => LoginStatus::AUTHENTICATION_FAILURE,
+            | Self::NoCredentials
+            | Self::TargetNotAuthenticated => LoginStatus::AUTHENTICATION_FAILURE,
             Self::Negotiation(NegotiationError::BadValue { key: Key::SessionType, .. }) => {
                 LoginStatus::SESSION_TYPE_NOT_SUPPORTED
             }

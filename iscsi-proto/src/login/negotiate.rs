@@ -235,7 +235,10 @@ impl Negotiator {
             return self.take_answer(key, value);
         }
         if spec.leading_only && !self.leading {
-            self.reply.push(name, REJECT);
+            // A declaration says again what the session already is; only an offer wants an answer.
+            if !matches!(spec.key_type, KeyType::DeclaredChoice { .. } | KeyType::DeclaredText { .. }) {
+                self.reply.push(name, REJECT);
+            }
             return Ok(());
         }
         if spec.sessions == Sessions::Normal && self.session_type == SessionType::Discovery {

@@ -62,6 +62,26 @@ impl DataSegment {
         }
     }
 
+    /// The part of `len` bytes at `offset`, of the same memory. What lies beyond the end is left out.
+    pub fn slice(&self, offset: usize, len: usize) -> Self {
+        let (mut skip, mut left) = (offset, len);
+        let mut part = Self::new();
+        for slice in &self.slices {
+            if left == 0 {
+                break;
+            }
+            if skip >= slice.len() {
+                skip -= slice.len();
+                continue;
+            }
+            let end = slice.len().min(skip + left);
+            left -= end - skip;
+            part.push(slice.slice(skip..end));
+            skip = 0;
+        }
+        part
+    }
+
     /// Replaces several slices by one copy of them all. Used against peers that send a segment byte by byte.
     pub(crate) fn coalesce(&mut self) {
         let whole = self.to_contiguous();
@@ -122,5 +142,23 @@ impl Extend<Bytes> for DataSegment {
 impl fmt::Debug for DataSegment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DataSegment({} bytes in {} slices)", self.len, self.slices.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_may_span_slices() {
+        let whole: DataSegment = ["abc", "de", "fghi"].into_iter().map(|s| Bytes::from_static(s.as_bytes())).collect();
+        for offset in 0..11 {
+            for len in 0..11 {
+                let expected = &b"abcdefghi"[offset.min(9)..(offset + len).min(9)];
+                let part = whole.slice(offset, len);
+                assert_eq!(part.to_contiguous(), expected);
+                assert_eq!(part.len(), expected.len());
+            }
+        }
     }
 }
