@@ -138,7 +138,12 @@ fn judge(finished: &Finished) -> (Verdict, String) {
         return (Verdict::Hung, format!("last word: {last}"));
     };
     if let Some(signal) = status.signal() {
-        return (Verdict::Crashed, format!("iscsi-test-cu died of signal {signal}"));
+        let died = format!("iscsi-test-cu died of signal {signal}");
+        // One that had counted its failed assertions and died of its own clean-up has told its result before.
+        return match (output.contains("\nFAILED\n"), line_with(output, "CU_")) {
+            (true, told) if !told.is_empty() => (Verdict::Failed, told),
+            _ => (Verdict::Crashed, died),
+        };
     }
     match summary_line(output) {
         Ok([1, 1, 0]) if output.contains("[SKIPPED]") => (Verdict::Skipped, line_with(output, "[SKIPPED]")),
@@ -173,6 +178,8 @@ fn summary_line(output: &str) -> Result<[u32; 3]> {
 /// The first line that has `mark`, from the mark on.
 fn line_with(output: &str, mark: &str) -> String {
     let line = output.lines().find_map(|line| line.find(mark).map(|at| &line[at..])).unwrap_or_default();
+    // CUnit's report of a test has no line end before the suite's next words.
+    let line = line.split_once(")    Send ").map_or(line, |(told, _)| &line[..told.len() + 1]);
     line.trim().trim_start_matches("[SKIPPED]").trim_start_matches("[FAILED]").trim().to_owned()
 }
 
@@ -214,6 +221,12 @@ mod tests {
         assert_eq!(verdict(Some(256), "iscsi-test-cu: failed to connect\n"), Verdict::Failed);
         assert_eq!(verdict(Some(11), ""), Verdict::Crashed);
         assert_eq!(verdict(None, "Send READ10\n"), Verdict::Hung);
+    }
+
+    #[test]
+    fn a_death_after_the_result_leaves_the_result() {
+        let output = "  Test: Async ...\nFAILED\n  1. a.c:157  - CU_ASSERT_EQUAL(done,1)\nmalloc(): corrupted\n";
+        assert_eq!(judge(&finished(Some(6), output)), (Verdict::Failed, "CU_ASSERT_EQUAL(done,1)".to_owned()));
     }
 
     #[test]
