@@ -145,7 +145,15 @@ impl Client {
 /// A request from the path and body of an HTTP request.
 pub(super) fn request(operation: &str, parameters: &[u8]) -> Result<Request, ApiError> {
     let invalid = |error: serde_json::Error| {
-        ApiError::new(ErrorKind::Invalid, format!("{operation}: {error}")).hint("see /openapi.json")
+        let error = error.to_string();
+        // The list of all operations behind it helps nobody.
+        match error.split_once(", expected one of") {
+            Some((unknown, _)) if unknown.contains(operation) => {
+                ApiError::new(ErrorKind::NotFound, format!("{operation}: no such operation"))
+            }
+            _ => ApiError::new(ErrorKind::Invalid, format!("{operation}: {error}")),
+        }
+        .hint("see /openapi.json")
     };
     let parameters: Value = if parameters.is_empty() {
         Value::Object(serde_json::Map::new())

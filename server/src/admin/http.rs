@@ -110,8 +110,9 @@ async fn run(engine: Arc<Mutex<Engine>>, listener: StdListener, mut stopped: one
             accepted = accept(&listener, &slots) => {
                 if let Some((stream, permit)) = accepted {
                     let engine = Arc::clone(&engine);
+                    let who: Arc<str> = who(&stream).into();
                     tokio::spawn(async move {
-                        let service = service_fn(move |request| answer(Arc::clone(&engine), request));
+                        let service = service_fn(move |request| answer(Arc::clone(&engine), Arc::clone(&who), request));
                         let connection = hyper::server::conn::http1::Builder::new()
                             .timer(TokioTimer::new())
                             .header_read_timeout(HEAD_TIMEOUT)
@@ -143,11 +144,26 @@ async fn accept(
     }
 }
 
-async fn answer(engine: Arc<Mutex<Engine>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+/// The process at the other end, for the audit log.
+fn who(stream: &tokio::net::UnixStream) -> String {
+    match stream.peer_cred() {
+        Ok(peer) => match peer.pid() {
+            Some(pid) => format!("user {} process {pid}", peer.uid()),
+            None => format!("user {}", peer.uid()),
+        },
+        Err(_) => "unknown user".into(),
+    }
+}
+
+async fn answer(
+    engine: Arc<Mutex<Engine>>,
+    who: Arc<str>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let response = match (request.method(), path.strip_prefix("/v1/")) {
         (&Method::GET, _) if path == "/openapi.json" => json(StatusCode::OK, &super::openapi::document()),
-        (&Method::POST, Some(operation)) => match operate(engine, operation, request).await {
+        (&Method::POST, Some(operation)) => match operate(engine, &who, operation, request).await {
             Ok(body) => body,
             Err(error) => refuse(&error),
         },
@@ -158,13 +174,14 @@ async fn answer(engine: Arc<Mutex<Engine>>, request: Request<Incoming>) -> Resul
 
 async fn operate(
     engine: Arc<Mutex<Engine>>,
+    who: &Arc<str>,
     operation: &str,
     http: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, ApiError> {
     let state = http.headers().get(STATE_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let body = Limited::new(http.into_body(), MAX_BODY_BYTES).collect().await;
     let body = body.map_err(|error| ApiError::new(ErrorKind::Invalid, error.to_string()))?.to_bytes();
-    let operation = operation.to_owned();
+    let (who, operation) = (Arc::clone(who), operation.to_owned());
     let work = move || {
         let request = request(&operation, &body)?;
         let mut engine = lock(&engine);
@@ -175,7 +192,7 @@ async fn operate(
             )
             .hint("give the --socket of the other server, or stop this one"));
         }
-        engine.execute(request).map(|answer| json(StatusCode::OK, &answer))
+        engine.execute_for(&who, request).map(|answer| json(StatusCode::OK, &answer))
     };
     let failed =
         |error: tokio::task::JoinError| ApiError::new(ErrorKind::Internal, format!("operation failed: {error}"));

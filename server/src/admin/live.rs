@@ -64,7 +64,7 @@ pub trait Live: Send + Sync {
     /// [`LiveError::NotFound`].
     fn end_session(&self, id: u64) -> Result<(), LiveError>;
 
-    /// Counters of logical units, targets and the server as a whole.
+    /// Counters of targets. Those of logical units come from the units themselves.
     fn statistics(&self) -> Statistics {
         Statistics::default()
     }
@@ -165,7 +165,7 @@ pub struct Traffic {
     pub read_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
-    /// Commands that ended in anything but GOOD.
+    /// Operations that failed.
     pub errors: u64,
 }
 

@@ -208,7 +208,7 @@ impl Engine {
         }
         let live = self.live()?;
         live.set_target_online(&folded, online).map_err(|error| state_change(error, target, "Target", "."))?;
-        tracing::info!(target: "lunette::audit", "target {folded} goes {}", if online { "online" } else { "offline" });
+        self.audit(&format!("target {folded} goes {}", if online { "online" } else { "offline" }));
         Ok(done())
     }
 
@@ -222,7 +222,7 @@ impl Engine {
                 .hint("'lunette session list' shows the sessions")
         };
         self.live()?.end_session(id).map_err(|_| not_found())?;
-        tracing::info!(target: "lunette::audit", "session {id} is ended by the administrator");
+        self.audit(&format!("session {id} is ended by the administrator"));
         Ok(done())
     }
 

@@ -97,7 +97,7 @@ impl Engine {
                 unit::save(&unit.record_file(), &identity)?;
             }
         }
-        tracing::info!(target: "lunette::audit", "lu {guid:X} is changed: {properties:?}");
+        self.audit(&format!("lu {guid:X} is changed: {properties:?}"));
         Ok(Done { name: Some(text(guid)), ..done() })
     }
 
@@ -170,7 +170,7 @@ impl Engine {
             }
         }
         live.set_lu_online(guid, online).map_err(|error| state_change(error, lu, "Logical Unit", ""))?;
-        tracing::info!(target: "lunette::audit", "lu {guid:X} goes {}", if online { "online" } else { "offline" });
+        self.audit(&format!("lu {guid:X} goes {}", if online { "online" } else { "offline" }));
         Ok(done())
     }
 

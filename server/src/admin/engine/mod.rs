@@ -1,5 +1,6 @@
 //! Carries out the operations of the management API.
 
+mod audit;
 mod document;
 mod error;
 mod groups;
@@ -24,6 +25,9 @@ use crate::config_store::{ConfigStore, StoreError};
 use crate::model::{Configuration, Transaction};
 use unit::Unit;
 
+/// Who changes what nobody asked for: the program itself.
+const SYSTEM: &str = "lunette";
+
 /// The configuration, its store, and the live objects of a running server, behind one list of operations.
 ///
 /// Without live objects ([`attach`](Self::attach) was never called) everything that only needs the configuration and
@@ -38,6 +42,8 @@ pub struct Engine {
     load_problems: Vec<String>,
     /// Counts generated names; see comstar's GUID layout.
     guid_counter: u16,
+    /// On whose behalf the operation runs that is being carried out.
+    actor: String,
 }
 
 impl std::fmt::Debug for Engine {
@@ -72,7 +78,7 @@ impl Engine {
 
     fn new(store: ConfigStore, configuration: Configuration, state: PathBuf, load_problems: Vec<String>) -> Self {
         let units = configuration.lus.values().map(|record| (record.guid, Unit::new(record.clone()))).collect();
-        Self { store, configuration, state, units, live: None, load_problems, guid_counter: 0 }
+        Self { store, configuration, state, units, live: None, load_problems, guid_counter: 0, actor: SYSTEM.into() }
     }
 
     /// The configuration as it is now: what live objects are made from at the start.
@@ -114,6 +120,22 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Carries out one operation on behalf of `who`, for the audit log.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub fn execute_for(&mut self, who: &str, request: Request) -> Result<Answer, ApiError> {
+        who.clone_into(&mut self.actor);
+        let answer = self.execute(request);
+        SYSTEM.clone_into(&mut self.actor);
+        answer
+    }
+
+    /// Logs something done that is no change of the configuration.
+    fn audit(&self, line: &str) {
+        audit::line_by(&self.actor, line);
     }
 
     /// Carries out one operation.
@@ -169,7 +191,7 @@ impl Engine {
             Request::ListDefaults {} => Ok(Answer::Defaults(self.list_defaults())),
             Request::ListSessions {} => Ok(Answer::Sessions(self.sessions())),
             Request::KillSession { id } => self.kill_session(id).map(Answer::Done),
-            Request::Statistics {} => Ok(Answer::Statistics(self.live()?.statistics())),
+            Request::Statistics {} => self.statistics().map(Answer::Statistics),
             Request::Explain { initiator, target } => {
                 self.explain(&initiator, target.as_deref()).map(Answer::Explanation)
             }
@@ -186,7 +208,7 @@ impl Engine {
             return Ok(());
         }
         self.store.commit(&transaction)?;
-        audit(&transaction);
+        audit::log(&self.actor, &self.configuration, &transaction);
         let published = self.live.is_some().then(|| transaction.clone());
         self.configuration.commit(transaction);
         if let (Some(live), Some(transaction)) = (&self.live, published) {
@@ -200,22 +222,6 @@ impl Engine {
         self.live.as_ref().ok_or_else(|| {
             ApiError::new(ErrorKind::Unavailable, "STMF service is offline").hint("start it: lunette serve")
         })
-    }
-}
-
-/// One line per change in the audit log; secrets redact themselves.
-fn audit(transaction: &Transaction) {
-    for edit in transaction.stmf.iter().flat_map(|change| change.edits()) {
-        tracing::info!(target: "lunette::audit", "{} {edit:?}", edit.key());
-    }
-    for change in &transaction.iscsi {
-        tracing::info!(target: "lunette::audit", "{change:?}");
-    }
-    for (guid, record) in &transaction.lus {
-        match record {
-            Some(record) => tracing::info!(target: "lunette::audit", "lu {guid:X} is {}", record.file.display()),
-            None => tracing::info!(target: "lunette::audit", "lu {guid:X} is forgotten"),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::views::text;
 use crate::admin::api::{
     ApiError, ErrorKind, Explanation, ServiceState, StatusReport, TargetExplanation, Unseen, ViewInfo,
 };
-use crate::admin::live::ObjectState;
+use crate::admin::live::{ObjectState, Statistics, Traffic};
 
 impl Engine {
     pub(super) fn service_state(&self) -> ServiceState {
@@ -57,6 +57,24 @@ impl Engine {
             }
         }
         StatusReport { service: self.service_state(), lus, targets: self.list_targets(), sessions, warnings }
+    }
+
+    /// Counters: of units from the units themselves, of targets from the live objects.
+    pub(super) fn statistics(&self) -> Result<Statistics, ApiError> {
+        let mut statistics = self.live()?.statistics();
+        for (guid, unit) in &self.units {
+            let Some(lu) = &unit.lu else { continue };
+            let counters = lu.snapshot().statistics;
+            let traffic = Traffic {
+                reads: counters.reads,
+                writes: counters.writes,
+                read_bytes: counters.read_bytes,
+                written_bytes: counters.written_bytes,
+                errors: counters.errors,
+            };
+            statistics.lus.insert(text(*guid), traffic);
+        }
+        Ok(statistics)
     }
 
     pub(super) fn explain(&self, initiator: &str, target: Option<&str>) -> Result<Explanation, ApiError> {
