@@ -1,6 +1,9 @@
 //! `lunette serve` and `lunette demo`: the commands that run a server.
 
+use std::fs::DirBuilder;
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::PoisonError;
@@ -55,7 +58,8 @@ pub(super) fn demo(arguments: DemoArguments, places: Places) -> ExitCode {
     let defaults = ServerConfig::default();
     let config = ServerConfig {
         state: places.state.unwrap_or_else(|| place.path().join("state")),
-        socket: places.socket.unwrap_or(defaults.socket),
+        // Not the place of the machine's own server: a demo runs beside it, and beside other demos.
+        socket: places.socket.unwrap_or_else(|| place.path().join("socket")),
         portals: vec![arguments.portal],
         log: arguments.log,
         ..defaults
@@ -99,7 +103,9 @@ fn log_to_stderr(filter: &str) -> Result<(), ExitCode> {
         ExitCode::from(USAGE)
     })?;
     // A second subscriber, in a test, changes nothing.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
+    let _ = subscriber.try_init();
     Ok(())
 }
 
@@ -113,13 +119,13 @@ impl DemoPlace {
     fn new(dir: Option<PathBuf>) -> std::io::Result<Self> {
         match dir {
             Some(dir) => {
-                std::fs::create_dir_all(&dir)?;
+                DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
                 Ok(Self { path: std::fs::canonicalize(dir)?, kept: true })
             }
             None => {
                 let path = std::env::temp_dir().join(format!("lunette-demo-{}", std::process::id()));
                 // Fails when it is there: nobody else can have prepared it.
-                std::fs::create_dir(&path)?;
+                DirBuilder::new().mode(0o700).create(&path)?;
                 Ok(Self { path, kept: false })
             }
         }
@@ -149,22 +155,31 @@ fn furnish(server: &Server, disk: &Path, size: &str) -> Result<(), ApiError> {
     let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
     let configuration = engine.configuration();
     let has_target = configuration.iscsi.target(DEMO_TARGET).is_some();
-    let has_disk = configuration.lus.values().any(|record| record.file == disk);
+    let present =
+        configuration.lus.values().find(|record| record.file == disk).map(|record| format!("{:X}", record.guid));
     if !has_target {
         let settings = TargetSettings { name: Some(DEMO_TARGET.into()), ..TargetSettings::default() };
         engine.execute(Request::CreateTarget { settings })?;
     }
-    if !has_disk {
-        let file = disk.to_string_lossy().into_owned();
-        let record = lu_sbd::meta::RecordFile::beside(disk);
-        let request = if record.exists() {
-            Request::ImportLu { file, new_guid: false }
-        } else {
-            Request::CreateLu { file, size: Some(size.to_owned()), properties: vec!["alias=demo".into()], force: false }
-        };
-        if let Answer::Done(Done { name: Some(lu), .. }) = engine.execute(request)? {
-            engine.execute(Request::AddView { lu, host_group: None, target_group: None, lun: None })?;
+    let lu = match present {
+        Some(lu) => lu,
+        None => {
+            let file = disk.to_string_lossy().into_owned();
+            let request = if lu_sbd::meta::RecordFile::beside(disk).exists() {
+                Request::ImportLu { file, new_guid: false }
+            } else {
+                let properties = vec!["alias=demo".into()];
+                Request::CreateLu { file, size: Some(size.to_owned()), properties, force: false }
+            };
+            match engine.execute(request)? {
+                Answer::Done(Done { name: Some(lu), .. }) => lu,
+                _ => return Ok(()),
+            }
         }
+    };
+    // A demo that was ended between the two steps has the disk and not the view.
+    if engine.configuration().stmf.views(stmf::guid::parse(&lu)?).is_empty() {
+        engine.execute(Request::AddView { lu, host_group: None, target_group: None, lun: None })?;
     }
     Ok(())
 }
