@@ -403,6 +403,19 @@ fn chap_refuses_a_wrong_secret_with_0201_and_a_notice_that_names_the_initiator()
 }
 
 #[test]
+fn an_algorithm_below_the_minimum_is_refused() {
+    for (offered, status) in [(chap::Algorithm::SHA1, false), (chap::Algorithm::SHA256, true)] {
+        let mut bench = Bench::new();
+        bench.require_chap(false);
+        bench.provider.set_chap_minimum(chap::Algorithm::SHA256);
+        let mut config = login_config();
+        config.algorithms = vec![offered];
+        config.credentials = Some(chap::Credentials { name: HOST.into(), secret: chap::Secret::new(SECRET) });
+        assert_eq!(Host::new(&mut bench, config).logged_in() == 1, status, "{offered}");
+    }
+}
+
+#[test]
 fn an_initiator_without_credentials_is_refused_where_chap_is_required() {
     let mut bench = Bench::new();
     bench.require_chap(false);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use iscsi_proto::auth::chap::{self, Algorithm, Credentials};
+use iscsi_proto::auth::chap::{self, Credentials};
 use iscsi_proto::login::{AuthPolicy, ChapPolicy, ChapVerifier, LoginIdentity, LoginPolicy, SessionType};
 use iscsi_proto::pdu::LoginStatus;
 use iscsi_proto::target::{CloseReason, Connection, ConnectionEvent, ConnectionKey, EndReason, EnterError, Session};
@@ -220,7 +220,7 @@ impl Worker {
             AuthPolicy::Chap(ChapPolicy {
                 identifier,
                 challenge: self.provider.random::<CHALLENGE_BYTES>().to_vec(),
-                minimum: Algorithm::MD5,
+                minimum: self.provider.chap_minimum(),
                 verifier: ChapVerifier::Credentials(credentials(entry.effective_chap_user(), secret)),
                 mutual: own.map(|(user, secret)| credentials(user, secret)),
             }),
