@@ -11,7 +11,7 @@ pub use builder::ServerBuilder;
 pub use disk::Disk;
 pub use error::{DiskError, RunError, StartError};
 
-use crate::admin::{Engine, Live, ManagementServer, SessionInfo, serve};
+use crate::admin::{Engine, Live, ManagementServer, MetricsServer, SessionInfo, serve};
 use crate::config::ServerConfig;
 use crate::host::{DataPathStatistics, Host, HostOptions};
 use std::net::SocketAddr;
@@ -47,6 +47,7 @@ pub const STOP_GRACE: Duration = Duration::from_secs(5);
 pub struct Server {
     // In the order of dropping.
     admin: Option<ManagementServer>,
+    metrics: Option<MetricsServer>,
     host: Arc<Host>,
     engine: Option<Arc<Mutex<Engine>>>,
     /// The target that the builder made.
@@ -75,8 +76,15 @@ impl Server {
         let failure: Arc<Notify> = Arc::default();
         let host = start_host(&options, engine.configuration(), &failure)?;
         let engine = Arc::new(Mutex::new(engine));
-        let mut server =
-            Self { admin: None, host, engine: Some(engine), target: None, failure, guids: disk::Guids::default() };
+        let mut server = Self {
+            admin: None,
+            metrics: None,
+            host,
+            engine: Some(engine),
+            target: None,
+            failure,
+            guids: disk::Guids::default(),
+        };
         server.take_over(config)?;
         Ok(server)
     }
@@ -88,6 +96,10 @@ impl Server {
         let admin = serve(Arc::clone(engine), &config.socket)
             .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
         self.admin = Some(admin);
+        if let Some(address) = config.metrics {
+            let metrics = MetricsServer::start(Arc::clone(engine), address);
+            self.metrics = Some(metrics.map_err(|source| StartError::Metrics { address, source })?);
+        }
         let interface = self.host.statistics().interface;
         for portal in portals {
             tracing::info!(%portal, interface, "listening");
@@ -155,6 +167,7 @@ impl Server {
     fn end(&mut self, grace: Duration) {
         // No change of the configuration from now on.
         self.admin = None;
+        self.metrics = None;
         self.host.shut_down(grace);
         if let Some(engine) = self.engine.take() {
             engine.lock().unwrap_or_else(PoisonError::into_inner).shut_down();

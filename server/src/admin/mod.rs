@@ -13,6 +13,7 @@ mod client;
 mod engine;
 mod http;
 mod live;
+mod metrics;
 mod openapi;
 
 pub use api::*;
@@ -20,4 +21,5 @@ pub use client::{Client, ClientError};
 pub use engine::{Engine, check_document};
 pub use http::{ManagementServer, serve};
 pub use live::{Live, LiveError, ObjectState, SessionInfo, Statistics, Traffic};
+pub use metrics::MetricsServer;
 pub use openapi::document as openapi;

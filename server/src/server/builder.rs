@@ -92,6 +92,7 @@ impl ServerBuilder {
         let failure: Arc<Notify> = Arc::default();
         let server = Server {
             admin: None,
+            metrics: None,
             host: start_host(&self.options, &configuration, &failure)?,
             engine: None,
             target: Some(target.to_string()),

@@ -24,6 +24,14 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The address for metrics.
+    #[error("cannot serve metrics at {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Threads or descriptors.
     #[error("cannot start the data path: {0}")]
     System(io::Error),
@@ -50,6 +58,9 @@ impl StartError {
                 io::ErrorKind::AlreadyExists => format!("move {} away, or give --socket PATH", path.display()),
                 _ => return None,
             }),
+            Self::Metrics { .. } => {
+                Some("give an address of this machine that is free with --metrics ADDR:PORT".into())
+            }
             Self::System(_) => Some("see the limits of the process ('ulimit -a') and of its control group".into()),
             Self::Target(_) => None,
             Self::Disk(error) => error.hint(),

@@ -10,6 +10,7 @@ use crate::admin::api::{
     ApiError, ErrorKind, Explanation, ServiceState, StatusReport, TargetExplanation, Unseen, ViewInfo,
 };
 use crate::admin::live::{ObjectState, Statistics, Traffic};
+use crate::admin::metrics;
 
 impl Engine {
     pub(super) fn service_state(&self) -> ServiceState {
@@ -75,6 +76,15 @@ impl Engine {
             statistics.lus.insert(text(*guid), traffic);
         }
         Ok(statistics)
+    }
+
+    /// The counters as OpenMetrics.
+    pub(in crate::admin) fn metrics(&self) -> String {
+        let statistics = self.statistics().unwrap_or_default();
+        let state = |name: &str| self.live.as_ref().and_then(|live| live.target_state(name));
+        let targets = self.configuration.iscsi.targets().map(|target| target.name.to_string());
+        let targets: Vec<_> = targets.map(|name| (name.clone(), state(&name))).collect();
+        metrics::render(&self.list_lus(), &statistics, &targets, &self.sessions())
     }
 
     pub(super) fn explain(&self, initiator: &str, target: Option<&str>) -> Result<Explanation, ApiError> {
