@@ -3,8 +3,9 @@
 //! Rows stand in the order of operation code and service action. The usage bytes are those between the operation code
 //! and the CONTROL byte; a bit is set where the device server looks at it. A bit that is neither used nor listed as
 //! tolerated must be zero, or the command ends with 05/24/00 and a pointer to it. Protection information is not
-//! supported, so RDPROTECT, WRPROTECT and VRPROTECT count as reserved; so do GROUP NUMBER and the obsolete LINK and
-//! FLAG bits.
+//! supported, so RDPROTECT, WRPROTECT and VRPROTECT count as reserved; so do GROUP NUMBER (but in PRE-FETCH, where
+//! initiators are known to set it) and the obsolete LINK and FLAG bits. What is tolerated stands behind a tilde, with
+//! the byte of the CDB if it is not byte 1.
 
 use super::{CommandFlags as F, DataShape as D, ReservationClass as R};
 
@@ -51,7 +52,8 @@ const fn image(bytes: &[u8]) -> u128 {
 }
 
 macro_rules! commands {
-    ($($kind:ident $opcode:literal $(/ $action:literal)? $name:literal [$($usage:expr),*] $(~ $tolerated:literal)?
+    ($($kind:ident $opcode:literal $(/ $action:literal)? $name:literal [$($usage:expr),*]
+        $(~ $tolerated:literal $(@ $at:literal)?)?
         $data:expr, $reservation:expr, $timeout:expr, $flags:expr;)*) => {
         /// Every command of the table, one variant a row.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,7 +70,10 @@ macro_rules! commands {
             name: $name,
             cdb_length: { let usage: &[u8] = &[$($usage),*]; usage.len() as u8 + 2 },
             usage: image(&[$($usage),*]),
-            tolerated: { let bits: &[u8] = &[$($tolerated)?]; image(bits) },
+            tolerated: {
+                let (bits, at): (&[u8], &[u32]) = (&[$($tolerated)?], &[$($($at)?)?]);
+                image(bits) >> if at.is_empty() { 0 } else { 8 * (at[0] - 1) }
+            },
             data: $data,
             reservation: $reservation,
             recommended_timeout_seconds: $timeout,
@@ -147,7 +152,7 @@ commands! {
     WriteAndVerify10 0x2e "WRITE AND VERIFY(10)" [0x16, X, X, X, X, 0, X, X] D::BlocksOut { at: 7, width: 2 },
         R::Write, IO, WRITES_MEDIUM;
     Verify10 0x2f "VERIFY(10)" [0x16, X, X, X, X, 0, X, X] D::ByteCheck { at: 7, width: 2 }, R::Read, IO, READS;
-    PreFetch10 0x34 "PRE-FETCH(10)" [0x02, X, X, X, X, 0, X, X] D::None, R::Read, IO, READS;
+    PreFetch10 0x34 "PRE-FETCH(10)" [0x02, X, X, X, X, 0, X, X] ~ 0x1f @ 6 D::None, R::Read, IO, READS;
     SynchronizeCache10 0x35 "SYNCHRONIZE CACHE(10)" [0x02, X, X, X, X, 0, X, X] ~ 0x04 D::None, R::Write, IO, READS;
     ReadDefectData10 0x37 "READ DEFECT DATA(10)" [0, 0x1f, 0, 0, 0, 0, X, X] alloc(7, 2), R::Read, QUICK, READS;
     WriteBuffer 0x3b "WRITE BUFFER" [0, 0, 0, 0, 0, 0, 0, 0] D::None, R::Write, QUICK, F::REFUSED;
@@ -235,7 +240,7 @@ commands! {
         D::BlocksOut { at: 10, width: 4 }, R::Write, IO, WRITES_MEDIUM;
     Verify16 0x8f "VERIFY(16)" [0x16, X, X, X, X, X, X, X, X, X, X, X, X, 0] D::ByteCheck { at: 10, width: 4 }, R::Read,
         IO, READS;
-    PreFetch16 0x90 "PRE-FETCH(16)" [0x02, X, X, X, X, X, X, X, X, X, X, X, X, 0] D::None, R::Read, IO, READS;
+    PreFetch16 0x90 "PRE-FETCH(16)" [0x02, X, X, X, X, X, X, X, X, X, X, X, X, 0] ~ 0x1f @ 14 D::None, R::Read, IO, READS;
     SynchronizeCache16 0x91 "SYNCHRONIZE CACHE(16)" [0x02, X, X, X, X, X, X, X, X, X, X, X, X, 0] ~ 0x04 D::None, R::Write,
         IO, READS;
     WriteSame16 0x93 "WRITE SAME(16)" [0x09, X, X, X, X, X, X, X, X, X, X, X, X, 0] D::OneBlockOut, R::Write, IO,
