@@ -1,10 +1,12 @@
 //! Commands answered from what the unit knows: identification, capacity, sense.
 
 use scsi_core::cdb::{
-    Inquiry, ReadCapacity16, ReportLuns, ReportSupportedOperationCodes, ReportSupportedTaskManagementFunctions,
-    RequestSense, StartStopUnit,
+    Inquiry, ReadCapacity16, ReadDefectData, ReportLuns, ReportSupportedOperationCodes,
+    ReportSupportedTaskManagementFunctions, RequestSense, StartStopUnit,
 };
-use scsi_core::data::{LunList, ReadCapacity10Data, ReadCapacity16Data, TaskManagementSupport, report_operation_codes};
+use scsi_core::data::{
+    DefectListHeader, LunList, ReadCapacity10Data, ReadCapacity16Data, TaskManagementSupport, report_operation_codes,
+};
 use scsi_core::inquiry::{Peripheral, StandardInquiry, VersionDescriptor};
 use scsi_core::vpd::{
     BlockDeviceCharacteristics, BlockLimits, DeviceIdentification, ExtendedInquiry, LogicalBlockProvisioning,
@@ -53,6 +55,9 @@ impl Lu {
             product: self.identity.product.clone(),
             revision: self.identity.revision.clone(),
             normal_aca: true,
+            // SPC-4 and SBC-3: what initiators of today know; what is newer here is told page by page.
+            version: 6,
+            version_descriptors: vec![VersionDescriptor::SAM_5, VersionDescriptor::SPC_4, VersionDescriptor::SBC_3],
             ..StandardInquiry::default()
         };
         let transport = VersionDescriptor::of_protocol(ProtocolId(nexus.protocol));
@@ -182,6 +187,12 @@ impl Lu {
             provisioning_read_zeros: self.capabilities.unmap.is_some_and(|unmap| unmap.reads_zero),
         };
         self.answer(key, data.encode(), command.allocation_length.into(), fx);
+    }
+
+    /// The store looks after its defects itself: both lists are empty.
+    pub(super) fn read_defect_data(&mut self, key: Key, command: &ReadDefectData, fx: &mut Effects) {
+        let data = DefectListHeader::for_command(command).encode(command.twelve);
+        self.answer(key, data, command.allocation_length.into(), fx);
     }
 
     /// REQUEST SENSE gives, and thereby clears, the unit attention that would be reported next.

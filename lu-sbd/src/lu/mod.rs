@@ -80,9 +80,9 @@ impl Default for Limits {
         Self {
             max_tasks: 4096,
             max_tasks_per_nexus: 1024,
-            max_transfer_bytes: 16 << 20,
+            max_transfer_bytes: 32 << 20,
             max_compare_and_write_blocks: 128,
-            max_unmap_blocks: 8 << 20,
+            max_unmap_blocks: 1 << 20,
             max_unmap_descriptors: 256,
             max_write_same_bytes: 4 << 30,
             read_piece_bytes: 1 << 20,

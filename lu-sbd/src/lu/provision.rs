@@ -13,7 +13,7 @@ use super::gather::concat;
 use super::ops::Purpose;
 use super::slab::Key;
 use super::task::{Repeating, Work};
-use super::transfer::{Checked, too_little_data};
+use super::transfer::{Checked, wrong_data_length};
 
 /// The longest answer to GET LBA STATUS, and the most it looks at, in bytes of the medium.
 const MAX_LBA_STATUS_DESCRIPTORS: usize = 256;
@@ -34,8 +34,12 @@ impl Lu {
         if command.unmap && self.capabilities.unmap.is_none() {
             return Err(SenseData::invalid_field_in_cdb(1, Some(3)));
         }
-        self.statistics.writes += 1;
         let block = if command.no_data_out { 0 } else { 1 << self.block_shift };
+        let sent = self.tasks.get(key).map_or(0, |task| task.data_out_length);
+        if sent > block && !command.no_data_out {
+            return Err(wrong_data_length());
+        }
+        self.statistics.writes += 1;
         self.gather(key, Command::WriteSame(*command), block, fx);
         Ok(())
     }
@@ -51,7 +55,7 @@ impl Lu {
         let block = 1 << self.block_shift;
         let mut pattern = concat(data);
         if !command.no_data_out && pattern.len() < block {
-            return Err(too_little_data());
+            return Err(wrong_data_length());
         }
         let total = pattern.len() as u64;
         if pattern.iter().all(|&byte| byte == 0) {

@@ -119,7 +119,7 @@ pub(super) enum Work {
     Verify(Box<Verifying>),
     /// WRITE AND VERIFY: the write is in flight, then this.
     WriteThenVerify(Box<Verifying>),
-    /// Waits for its range.
+    /// COMPARE AND WRITE, ORWRITE: waits for its range.
     CompareAndWrite(Box<Comparing>),
     /// The range is read back.
     Comparing(Box<Comparing>),
@@ -171,7 +171,9 @@ pub(super) enum Against {
 pub(super) struct Comparing {
     pub(super) base: u64,
     pub(super) length: u32,
-    pub(super) compare: Segments,
+    /// What the range has to be; for ORWRITE nothing.
+    pub(super) compare: Option<Segments>,
+    /// What it becomes; for ORWRITE combined with what it is.
     pub(super) write: Segments,
     pub(super) durable: bool,
 }

@@ -241,7 +241,7 @@ impl Lu {
 /// The outcome of a check: `Err` is the sense data of the CHECK CONDITION.
 pub(super) type Checked = Result<(), SenseData>;
 
-/// The initiator announced less data than the command cannot do without.
-pub(super) fn too_little_data() -> SenseData {
+/// The initiator announced another length of data than the command can do with.
+pub(super) fn wrong_data_length() -> SenseData {
     SenseData::illegal_request(scsi_core::AdditionalSense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT)
 }

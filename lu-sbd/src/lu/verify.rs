@@ -1,7 +1,7 @@
-//! Commands that compare with the medium: VERIFY, WRITE AND VERIFY, COMPARE AND WRITE.
+//! Commands that compare with the medium: VERIFY, WRITE AND VERIFY, COMPARE AND WRITE; ORWRITE.
 
 use scsi_core::SenseData;
-use scsi_core::cdb::{ByteCheck, CompareAndWrite, Verify, WriteAndVerify};
+use scsi_core::cdb::{ByteCheck, CompareAndWrite, OrWrite, Verify, WriteAndVerify};
 use scsi_core::command::{Command, CommandEntry};
 use stmf::provider::{Effects, Segments, StoreOp};
 
@@ -10,7 +10,7 @@ use super::gather::{concat, first_difference, split_off};
 use super::ops::Purpose;
 use super::slab::Key;
 use super::task::{Against, Comparing, Verifying, Work};
-use super::transfer::{Checked, too_little_data};
+use super::transfer::{Checked, wrong_data_length};
 
 impl Lu {
     pub(super) fn write_and_verify(
@@ -86,7 +86,7 @@ impl Lu {
         let block = 1 << self.block_shift;
         let verifying = if command.byte_check == ByteCheck::CompareOneBlock {
             if received < block {
-                return Err(too_little_data());
+                return Err(wrong_data_length());
             }
             let against = Against::Block(concat(data));
             Verifying { base, length, done: 0, against, total: block }
@@ -137,14 +137,17 @@ impl Lu {
 
     pub(super) fn compare_and_write(&mut self, key: Key, command: &CompareAndWrite, fx: &mut Effects) -> Checked {
         let (_, length) = self.range(command.lba, command.blocks.into())?;
-        if command.blocks > self.limits.max_compare_and_write_blocks {
+        let Some(task) = self.tasks.get(key) else { return Ok(()) };
+        // Another length of data than the blocks ask for is a mistake that must not end in a write.
+        let fits = u64::from(task.data_out_length) == 2 * length;
+        if command.blocks > self.limits.max_compare_and_write_blocks || !fits {
             return Err(SenseData::invalid_field_in_cdb(13, Some(7)));
         }
         if length == 0 {
             self.good(key, 0, fx);
-            return Ok(());
+        } else {
+            self.gather(key, Command::CompareAndWrite(*command), 2 * length as u32, fx);
         }
-        self.gather(key, Command::CompareAndWrite(*command), 2 * length as u32, fx);
         Ok(())
     }
 
@@ -156,15 +159,38 @@ impl Lu {
     ) -> Checked {
         let (base, length) = self.range(command.lba, command.blocks.into())?;
         let length = length as u32;
-        let received: u64 = compare.iter().map(|bytes| bytes.len() as u64).sum();
-        if received < 2 * u64::from(length) {
-            return Err(too_little_data());
-        }
         let write = split_off(&mut compare, length);
         let durable = self.must_flush(command.fua);
-        self.set(key, Work::CompareAndWrite(Box::new(Comparing { base, length, compare, write, durable })));
-        self.exclude(key, base, base + u64::from(length));
+        self.combine(key, Comparing { base, length, compare: Some(compare), write, durable });
         Ok(())
+    }
+
+    pub(super) fn or_write(&mut self, key: Key, entry: &CommandEntry, command: &OrWrite, fx: &mut Effects) -> Checked {
+        let (_, length) = self.transfer(entry, command.lba, command.blocks)?;
+        self.gather(key, Command::OrWrite(*command), length as u32, fx);
+        Ok(())
+    }
+
+    pub(super) fn received_to_or(&mut self, key: Key, command: &OrWrite, write: Segments, fx: &mut Effects) -> Checked {
+        let (base, length) = self.range(command.lba, command.blocks.into())?;
+        let received: u64 = write.iter().map(|bytes| bytes.len() as u64).sum();
+        if received < length {
+            return Err(wrong_data_length());
+        }
+        if length == 0 {
+            self.good(key, 0, fx);
+            return Ok(());
+        }
+        let durable = self.must_flush(command.fua);
+        self.combine(key, Comparing { base, length: length as u32, compare: None, write, durable });
+        Ok(())
+    }
+
+    /// Waits for the range, to read and write it with nobody between.
+    fn combine(&mut self, key: Key, comparing: Comparing) {
+        let (begin, end) = (comparing.base, comparing.base + u64::from(comparing.length));
+        self.set(key, Work::CompareAndWrite(Box::new(comparing)));
+        self.exclude(key, begin, end);
     }
 
     pub(super) fn compare_on(&mut self, key: Key, comparing: Box<Comparing>, fx: &mut Effects) {
@@ -179,15 +205,26 @@ impl Lu {
     pub(super) fn compared(&mut self, key: Key, comparing: Box<Comparing>, fx: &mut Effects) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let read = std::mem::take(&mut task.read_back);
-        if let Some(offset) = first_difference(&comparing.compare, &read) {
-            return self.fail(key, SenseData::miscompare(offset), fx);
-        }
-        let total = 2 * u64::from(comparing.length);
+        let Comparing { base, length, compare, write, durable } = *comparing;
+        let mut total = u64::from(length);
+        let data = match compare {
+            Some(compare) => {
+                if let Some(offset) = first_difference(&compare, &read) {
+                    return self.fail(key, SenseData::miscompare(offset), fx);
+                }
+                total *= 2;
+                write
+            }
+            None => {
+                let mut bytes = write.concat();
+                bytes.iter_mut().zip(read.iter().flat_map(|bytes| bytes.iter())).for_each(|(to, with)| *to |= with);
+                Segments::from_iter([bytes.into()])
+            }
+        };
         task.moved = total;
         task.work = Work::Finish { total };
         self.statistics.writes += 1;
-        self.statistics.written_bytes += u64::from(comparing.length);
-        let op = StoreOp::Write { offset: comparing.base, data: comparing.write, durable: comparing.durable };
-        self.issue(key, Purpose::Write, op, fx);
+        self.statistics.written_bytes += u64::from(length);
+        self.issue(key, Purpose::Write, StoreOp::Write { offset: base, data, durable }, fx);
     }
 }
