@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The port of the default portal group.
 pub const DEFAULT_PORT: u16 = iscsit::config::ISCSI_PORT;
@@ -20,6 +21,9 @@ pub struct ServerConfig {
     pub metrics: Option<SocketAddr>,
     /// Threads of the data path; one per core if not given.
     pub threads: Option<NonZeroUsize>,
+    /// How long a thread of the data path looks for work before it sleeps; zero, the default, sleeps at once. More
+    /// buys latency with processor time.
+    pub poll: Duration,
     /// What is logged, in the syntax of `tracing`'s filters: `info`, `lunette_server=debug,warn` ...
     pub log: String,
 }
@@ -36,6 +40,7 @@ impl Default for ServerConfig {
             ],
             metrics: None,
             threads: None,
+            poll: Duration::ZERO,
             log: "info".into(),
         }
     }

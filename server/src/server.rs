@@ -72,7 +72,8 @@ impl Server {
     pub fn start(config: &ServerConfig) -> Result<Self, StartError> {
         raise_descriptor_limit();
         let engine = Engine::open(&config.state).map_err(StartError::State)?;
-        let options = HostOptions { threads: config.threads.map(NonZeroUsize::get), ..HostOptions::default() };
+        let mut options = HostOptions { threads: config.threads.map(NonZeroUsize::get), ..HostOptions::default() };
+        options.limits.poll = config.poll;
         let failure: Arc<Notify> = Arc::default();
         let host = start_host(&options, engine.configuration(), &failure)?;
         let engine = Arc::new(Mutex::new(engine));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use stmf::config::GroupKind;
 use zeroize::ZeroizeOnDrop;
 
-use super::live::{ObjectState, SessionInfo, Statistics};
+use super::live::{DataPath, ObjectState, SessionInfo, Statistics};
 
 /// One operation. Over HTTP it is `POST /v1/<operation>` with the parameters as a JSON object.
 ///
@@ -503,6 +503,9 @@ pub struct ServiceState {
 pub struct StatusReport {
     /// The service.
     pub service: ServiceState,
+    /// The data path of a running server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_path: Option<DataPath>,
     /// The logical units.
     pub lus: Vec<LuInfo>,
     /// The targets.

@@ -64,10 +64,29 @@ pub trait Live: Send + Sync {
     /// [`LiveError::NotFound`].
     fn end_session(&self, id: u64) -> Result<(), LiveError>;
 
+    /// The data path: how it runs and where it listens; `None` where there is none.
+    fn data_path(&self) -> Option<DataPath> {
+        None
+    }
+
     /// Counters of targets. Those of logical units come from the units themselves.
     fn statistics(&self) -> Statistics {
         Statistics::default()
     }
+}
+
+/// How the data path runs and where it listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DataPath {
+    /// The system interface in use: `io_uring` or `epoll`.
+    pub interface: String,
+    /// Its threads.
+    pub threads: usize,
+    /// What it listens on, the default portal group first.
+    pub portals: Vec<SocketAddr>,
+    /// Portals that cannot be listened on now, and why; they are tried again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_portals: Vec<(SocketAddr, String)>,
 }
 
 /// Why a live object did not do as asked.

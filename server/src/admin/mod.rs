@@ -20,6 +20,6 @@ pub use api::*;
 pub use client::{Client, ClientError};
 pub use engine::{Engine, check_document};
 pub use http::{ManagementServer, serve};
-pub use live::{Live, LiveError, ObjectState, SessionInfo, Statistics, Traffic};
+pub use live::{DataPath, Live, LiveError, ObjectState, SessionInfo, Statistics, Traffic};
 pub use metrics::MetricsServer;
 pub use openapi::document as openapi;

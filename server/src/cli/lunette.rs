@@ -87,6 +87,9 @@ pub(super) struct ServeArguments {
     /// Threads of the data path; one per core if missing.
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<NonZeroUsize>,
+    /// Microseconds a thread of the data path looks for work before it sleeps: buys latency with processor time.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(super) poll_us: u32,
     /// What to log: error, warn, info, debug, trace, or by module as in 'warn,lunette_server=debug'.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub(super) log: String,
@@ -239,6 +242,11 @@ fn status_text(report: &StatusReport) -> String {
     let service = &report.service;
     let state = if service.online { "online" } else { "offline (no server is running)" };
     let _ = writeln!(text, "{bold}service{plain}  {state}, version {}, {}", service.version, service.state_directory);
+    if let Some(path) = &report.data_path {
+        let portals: Vec<String> = path.portals.iter().map(ToString::to_string).collect();
+        let (interface, threads, portals) = (&path.interface, path.threads, portals.join(", "));
+        let _ = writeln!(text, "{bold}data path{plain}  {interface}, {threads} thread(s), listening on {portals}");
+    }
     let _ = writeln!(text, "\n{bold}logical units{plain}");
     for lu in &report.lus {
         let _ = writeln!(text, "  {}", lu_line(lu));

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
@@ -34,6 +35,7 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
         portals: if arguments.portals.is_empty() { defaults.portals } else { arguments.portals },
         metrics: arguments.metrics,
         threads: arguments.threads,
+        poll: Duration::from_micros(arguments.poll_us.into()),
         log: arguments.log,
     };
     match Server::start(&config) {

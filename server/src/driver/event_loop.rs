@@ -86,6 +86,8 @@ struct Conn<C> {
     hangup: bool,
     queued: bool,
     dirty: bool,
+    /// Something is left to send: the socket was full, or its share of a round used up.
+    unsent: bool,
     holding: bool,
     /// Bytes sent in this round, of which `sent_round` is the number.
     sent: usize,

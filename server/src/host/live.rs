@@ -1,7 +1,7 @@
 //! The live objects as the management plane sees them.
 
 use super::Host;
-use crate::admin::{Live, LiveError, ObjectState, SessionInfo};
+use crate::admin::{DataPath, Live, LiveError, ObjectState, SessionInfo};
 use crate::model::{Configuration, Transaction};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -87,6 +87,15 @@ impl Live for Host {
                 }
             })
             .collect()
+    }
+
+    fn data_path(&self) -> Option<DataPath> {
+        Some(DataPath {
+            interface: self.driver.interface().to_owned(),
+            threads: self.driver.threads(),
+            portals: self.open_portals(),
+            failed_portals: self.failed_portals(),
+        })
     }
 
     fn end_session(&self, id: u64) -> Result<(), LiveError> {

@@ -69,6 +69,12 @@ impl Host {
         self.portals().defaults.clone()
     }
 
+    /// Everything that is listened on, the default portal group first.
+    pub(super) fn open_portals(&self) -> Vec<SocketAddr> {
+        let portals = self.portals();
+        portals.defaults.iter().chain(&portals.open).copied().collect()
+    }
+
     /// Portals of portal groups that cannot be listened on, and why.
     pub(crate) fn failed_portals(&self) -> Vec<(SocketAddr, String)> {
         self.portals().failed.iter().map(|(portal, reason)| (*portal, reason.clone())).collect()

@@ -57,7 +57,12 @@ impl Engine {
                 }
             }
         }
-        StatusReport { service: self.service_state(), lus, targets: self.list_targets(), sessions, warnings }
+        let data_path = self.live.as_ref().and_then(|live| live.data_path());
+        for (portal, reason) in data_path.iter().flat_map(|path| &path.failed_portals) {
+            warnings.push(format!("portal {portal} is not listened on: {reason}"));
+        }
+        let (service, targets) = (self.service_state(), self.list_targets());
+        StatusReport { service, data_path, lus, targets, sessions, warnings }
     }
 
     /// Counters: of units from the units themselves, of targets from the live objects.

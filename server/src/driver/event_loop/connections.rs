@@ -32,6 +32,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             hangup: false,
             queued: false,
             dirty: false,
+            unsent: false,
             holding: false,
             sent: 0,
             sent_round: 0,

@@ -12,7 +12,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             State::Closing { .. } => return self.transmit(slot, now),
             State::Lingering { .. } => return self.discard(slot),
         }
-        if conn.writable {
+        if conn.writable && conn.unsent {
             // Old answers first: they make room for what comes.
             self.mark_dirty(slot);
             self.settle(now);
@@ -74,6 +74,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
     pub(super) fn transmit(&mut self, slot: usize, now: Instant) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.dirty = false;
+        conn.unsent = false;
         if conn.sent_round != self.round {
             conn.sent_round = self.round;
             conn.sent = 0;
@@ -97,10 +98,12 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                 return;
             }
             if !conn.writable {
+                conn.unsent = true;
                 return;
             }
             let budget = limits.transmit_bytes_per_turn.saturating_sub(conn.sent);
             if budget == 0 {
+                conn.unsent = true;
                 return self.enqueue(slot);
             }
             let flushed = match net.flush(slot, budget) {
@@ -120,6 +123,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             self.restless |= sent > 0;
             if let Flushed::Blocked(_) = flushed {
                 conn.writable = false;
+                conn.unsent = true;
                 return;
             }
         }
