@@ -47,6 +47,7 @@ mod error;
 mod fd;
 mod file;
 mod memory;
+pub(crate) mod record;
 
 pub use asynchronous::AsyncStore;
 pub use block_device::{BlockDeviceOptions, BlockDeviceStore};
