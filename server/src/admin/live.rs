@@ -15,8 +15,9 @@ use crate::model::{Configuration, Transaction};
 /// The live objects: logical units, targets and sessions of a running server.
 ///
 /// The engine is the only caller. It validates a change, makes it durable, and only then publishes it here, so no
-/// method can refuse a change of the configuration. Calls come from one thread at a time and may wait (draining a
-/// unit), within the named limits of the implementation.
+/// method can refuse a change of the configuration. Calls come from one thread at a time, but for
+/// [`unregister_lu`](Self::unregister_lu) at the end of a server, and may wait (draining a unit) within the named limits
+/// of the implementation.
 pub trait Live: Send + Sync {
     /// Publishes a committed transaction; `configuration` is the state after it. Targets, portal groups and views of
     /// every session follow, sessions that are not concerned notice nothing. A new target goes online unless

@@ -73,7 +73,7 @@ pub(super) struct GroupTable {
     pub(super) members: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ViewTable {
     #[serde(with = "stmf::guid")]

@@ -25,6 +25,8 @@ use crate::config_store::{ConfigStore, StoreError};
 use crate::model::{Configuration, Transaction};
 use unit::Unit;
 
+/// How many logical units are taken out of service at a time when the server stops.
+const SHUT_DOWN_THREADS: usize = 16;
 /// Who changes what nobody asked for: the program itself.
 const SYSTEM: &str = "lunette";
 
@@ -109,17 +111,23 @@ impl Engine {
         }
     }
 
-    /// Takes every logical unit out of service: the server is about to stop. Waits until they are drained.
+    /// Takes every logical unit out of service: the server is about to stop. Waits until they are drained and their
+    /// data are flushed, several at a time, since each waits for its device.
     pub fn shut_down(&mut self) {
-        if let Some(live) = self.live.take() {
-            for (guid, unit) in &mut self.units {
-                if unit.lu.take().is_some()
-                    && let Err(error) = live.unregister_lu(*guid)
-                {
-                    tracing::warn!("logical unit {guid:X} was not drained: {error}");
-                }
+        let Some(live) = self.live.take() else { return };
+        let open: Vec<Guid> = self.units.iter_mut().filter_map(|(guid, unit)| unit.lu.take().map(|_| *guid)).collect();
+        std::thread::scope(|scope| {
+            for part in open.chunks(open.len().div_ceil(SHUT_DOWN_THREADS).max(1)) {
+                let live = &live;
+                scope.spawn(move || {
+                    for guid in part {
+                        if let Err(error) = live.unregister_lu(*guid) {
+                            tracing::warn!("logical unit {guid:X} was not drained: {error}");
+                        }
+                    }
+                });
             }
-        }
+        });
     }
 
     /// Carries out one operation on behalf of `who`, for the audit log.

@@ -1,9 +1,12 @@
 //! The configuration as a document: export, and import of one in a single transaction.
 
+use std::collections::{HashMap, HashSet};
+
+use stmf::Guid;
 use stmf::config::{ConfigError, Draft, GroupKind};
 
 use super::Engine;
-use super::document::{Document, ViewTable, difference};
+use super::document::{Document, GroupTable, ViewTable, difference};
 use super::unit::{self, Unit};
 use crate::admin::api::{ApiError, ErrorKind};
 use crate::model::Transaction;
@@ -70,15 +73,17 @@ impl Engine {
     /// The logical units that come, go, or have moved.
     fn plan_lus(&self, document: &Document) -> Result<(Vec<String>, LuEdits), ApiError> {
         let (mut lines, mut edits) = (Vec::new(), Vec::new());
+        let wanted: HashSet<Guid> = document.lus.iter().map(|record| record.guid).collect();
         for guid in self.units.keys() {
-            if !document.lus.iter().any(|record| record.guid == *guid) {
+            if !wanted.contains(guid) {
                 lines.push(format!("delete lu {guid:X}"));
                 edits.push((*guid, None));
             }
         }
-        for (at, record) in document.lus.iter().enumerate() {
+        let (mut guids, mut files) = (HashSet::new(), HashSet::new());
+        for record in &document.lus {
             let guid = record.guid;
-            if document.lus[..at].iter().any(|other| other.guid == guid || other.file == record.file) {
+            if !guids.insert(guid) || !files.insert(&record.file) {
                 return Err(ApiError::new(ErrorKind::Invalid, format!("lu {guid:X} or its file comes twice")));
             }
             let present = self.units.get(&guid).map(|unit| &unit.record);
@@ -127,7 +132,7 @@ impl Engine {
 }
 
 /// Logical units to add or replace, and to forget.
-type LuEdits = Vec<(stmf::Guid, Option<crate::model::LuRecord>)>;
+type LuEdits = Vec<(Guid, Option<crate::model::LuRecord>)>;
 
 /// Brings groups and views from what they are to what the document says: first everything goes that must, then what
 /// is missing comes, so that no step is in another's way.
@@ -138,8 +143,9 @@ fn plan_stmf(draft: &mut Draft, document: &Document, lines: &mut Vec<String>) ->
         draft.apply(draft.config().set_settings(document.settings()));
     }
     let present: Vec<(u32, ViewTable)> = Document::of_views(draft.config());
+    let wanted: HashSet<&ViewTable> = document.views.iter().collect();
     for (index, view) in &present {
-        if !document.views.contains(view) {
+        if !wanted.contains(view) {
             lines.push(format!("remove view {} of {:X}: {}", index, view.lu, view.words()));
             draft.apply(draft.config().remove_view(view.lu, *index)?);
         }
@@ -150,8 +156,9 @@ fn plan_stmf(draft: &mut Draft, document: &Document, lines: &mut Vec<String>) ->
             .groups(kind)
             .map(|group| (group.name().to_owned(), group.members().map(ToString::to_string).collect()))
             .collect();
+        let by_name: HashMap<&str, &GroupTable> = groups.iter().map(|group| (group.name.as_str(), group)).collect();
         for (name, members) in present {
-            let wanted = groups.iter().find(|group| group.name == name);
+            let wanted = by_name.get(name.as_str()).copied();
             for member in &members {
                 let stays = wanted.is_some_and(|group| group.members.iter().any(|other| same(other, member)));
                 if !stays {
@@ -180,8 +187,9 @@ fn plan_stmf(draft: &mut Draft, document: &Document, lines: &mut Vec<String>) ->
             }
         }
     }
+    let present: HashSet<&ViewTable> = present.iter().map(|(_, view)| view).collect();
     for view in &document.views {
-        if !present.iter().any(|(_, other)| other == view) {
+        if !present.contains(view) {
             lines.push(format!("add view of {:X}: {}", view.lu, view.words()));
             draft.apply(draft.config().add_view(&view.wish())?.0);
         }
