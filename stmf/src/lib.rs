@@ -6,6 +6,7 @@ pub mod config;
 mod error;
 mod groups;
 pub mod guid;
+pub mod intercept;
 mod lun_map;
 mod name;
 mod nexus;

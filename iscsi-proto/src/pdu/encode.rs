@@ -49,6 +49,8 @@ pub struct Encoder {
     /// Encoded and not yet handed out.
     tail: BytesMut,
     digests: Digests,
+    /// The next digest of each kind set here is made wrong.
+    spoiled: Digests,
 }
 
 impl Encoder {
@@ -65,6 +67,13 @@ impl Encoder {
     /// The digests added.
     pub fn digests(&self) -> Digests {
         self.digests
+    }
+
+    /// Makes the next header digest, data digest or both wrong, to see what the peer makes of it. Without digests
+    /// nothing comes of it.
+    pub fn spoil_next(&mut self, digests: Digests) {
+        self.spoiled.header |= digests.header;
+        self.spoiled.data |= digests.data;
     }
 
     /// Encodes one PDU; returns its length on the wire. What it appends to `out` may end before the PDU does; the
@@ -94,7 +103,7 @@ impl Encoder {
 
         let mut wire_len = BHS_LEN + ahs_len;
         if self.digests.header {
-            let crc = crc32c(&self.tail[start..]);
+            let crc = crc32c(&self.tail[start..]) ^ spoil(&mut self.spoiled.header);
             self.tail.put_slice(&digest::to_wire(crc));
             wire_len += DIGEST_LEN;
         }
@@ -123,7 +132,8 @@ impl Encoder {
         if !self.digests.data {
             return data_len + pad;
         }
-        self.tail.put_slice(&digest::to_wire(crc32c_slices(data, pad)));
+        let crc = crc32c_slices(data, pad) ^ spoil(&mut self.spoiled.data);
+        self.tail.put_slice(&digest::to_wire(crc));
         data_len + pad + DIGEST_LEN
     }
 
@@ -135,4 +145,9 @@ impl Encoder {
             self.tail.reserve(ARENA_LEN);
         }
     }
+}
+
+/// What to make a digest wrong with: nothing, unless the wish was there.
+fn spoil(wish: &mut bool) -> u32 {
+    if std::mem::take(wish) { u32::MAX } else { 0 }
 }

@@ -11,6 +11,7 @@ use super::recv::{Numbered, Request};
 use super::tasks::{End, Phase};
 use super::window::Arrival;
 use super::{AbortCause, Command, DataOutError, Event, Session, TaskHandle, TaskStatus};
+use crate::digest::Digests;
 use crate::pdu::{DataOut, RejectReason, Residual, ScsiCommand, ScsiCommandFlags};
 
 impl Session {
@@ -268,6 +269,14 @@ impl Session {
             bidirectional_read_residual,
         };
         self.end_task(task, end);
+    }
+
+    /// Makes digests wrong in the next PDU sent for the task (the data digest: in the next one that has data), to see
+    /// what the initiator makes of it. Nothing comes of it for digests that were not negotiated.
+    pub fn spoil_digests(&mut self, task: TaskHandle, digests: Digests) {
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.spoiled = digests;
+        }
     }
 
     /// Tells that a task was aborted and has no further effect on the medium. With `report` the initiator gets

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::data_out::DataOutBuffer;
 use super::event::DataOutError;
 use super::{AbortCause, ConnectionKey, TaskHandle};
+use crate::digest::Digests;
 use crate::pdu::{DataSegment, InitiatorTaskTag, Residual, TaskManagementResponse};
 use crate::sn::{CmdSn, DataSn, StatSn};
 
@@ -133,6 +134,8 @@ pub(super) struct Task {
     /// Data of a held command: offset, bytes, F bit.
     pub(super) early_data: Vec<(u32, DataSegment, bool)>,
     pub(super) management: Option<Box<Management>>,
+    /// Digests to make wrong in what is sent next of the task.
+    pub(super) spoiled: Digests,
 }
 
 impl Task {
@@ -155,6 +158,7 @@ impl Task {
             queued: false,
             early_data: Vec::new(),
             management: None,
+            spoiled: Digests::default(),
         }
     }
 
@@ -172,6 +176,7 @@ impl Task {
         self.queued = false;
         self.early_data.clear();
         self.management = None;
+        self.spoiled = Digests::default();
     }
 
     pub(super) fn is_command(&self) -> bool {

@@ -134,6 +134,7 @@ impl Session {
     fn transmit_task(&mut self, key: ConnectionKey, handle: TaskHandle, out: &mut Vec<Bytes>) -> usize {
         let (Some(task), Some(link)) = (self.tasks.get_mut(handle), self.links.get_mut(key)) else { return 0 };
         task.queued = false;
+        link.encoder.spoil_next(std::mem::take(&mut task.spoiled));
         let mut sent = 0;
         while task.data_in.unsent() > 0 {
             if sent >= self.config.transmit_quantum_bytes {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use iscsi_proto::target::{TaskHandle, TaskStatus};
-use stmf::provider::{Effect, Effects, LogicalUnit, StoreOp, StoreRequest};
+use iscsi_proto::digest::Digests;
+use iscsi_proto::target::{EndReason, TaskHandle, TaskStatus};
+use stmf::TaskId;
+use stmf::provider::{Disturbance, Effect, Effects, LogicalUnit, StoreOp, StoreRequest};
 
 use super::{SessionKey, StoreJob, StoreTicket, Worker};
 
@@ -60,8 +62,21 @@ impl Worker {
                 }
             }
             Effect::Managed { tag, response, .. } => self.managed(key, tag, response),
+            Effect::Disturb { task, disturbance } => self.disturb(now, key, task, disturbance),
         }
         self.touch(key);
+    }
+
+    fn disturb(&mut self, now: Instant, key: SessionKey, task: TaskId, disturbance: Disturbance) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let task = TaskHandle::from_u64(task.tag.0);
+        match disturbance {
+            // At error recovery level 0 a lost connection is a lost session (RFC 7143 7.1.4.4).
+            Disturbance::DropConnection => entry.protocol.terminate(now, EndReason::Terminated),
+            Disturbance::EndSession => entry.protocol.drop_session(now),
+            Disturbance::SpoilHeaderDigest => entry.protocol.spoil_digests(task, Digests { header: true, data: false }),
+            Disturbance::SpoilDataDigest => entry.protocol.spoil_digests(task, Digests { header: false, data: true }),
+        }
     }
 
     /// Queues a store operation. A read waits while its session has too much unsent: an initiator that asks for much

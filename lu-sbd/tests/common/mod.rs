@@ -227,6 +227,7 @@ impl Rig {
                     self.order.push(task);
                 }
                 Effect::Managed { tag, response, .. } => self.managed.push((tag, response)),
+                Effect::Disturb { .. } => unreachable!("a unit by itself harms nobody"),
             }
             effects.extend(more);
         }

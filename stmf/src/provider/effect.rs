@@ -57,6 +57,27 @@ pub enum Effect {
         /// The service response.
         response: TaskManagementResponse,
     },
+    /// Do harm to the transport of a task, on purpose: see [`intercept`](crate::intercept). A port provider without
+    /// the means does nothing.
+    Disturb {
+        /// The task; it is not over yet.
+        task: TaskId,
+        /// Which harm.
+        disturbance: Disturbance,
+    },
+}
+
+/// Harm to a transport, done on purpose to test initiators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Disturbance {
+    /// The connection breaks without a word. At iSCSI's error recovery level 0 its session goes with it.
+    DropConnection,
+    /// The initiator is told that its session is dropped, and it is.
+    EndSession,
+    /// The next header digest (iSCSI) that is sent for the task is wrong.
+    SpoilHeaderDigest,
+    /// The next data digest (iSCSI) that is sent for the task is wrong.
+    SpoilDataDigest,
 }
 
 impl Effect {
@@ -64,7 +85,10 @@ impl Effect {
     pub fn nexus(&self) -> NexusId {
         match self {
             Self::Store(request) => request.nexus,
-            Self::ReceiveData { task, .. } | Self::SendData { task, .. } | Self::Aborted { task, .. } => task.nexus,
+            Self::ReceiveData { task, .. }
+            | Self::SendData { task, .. }
+            | Self::Aborted { task, .. }
+            | Self::Disturb { task, .. } => task.nexus,
             Self::Complete(completion) => completion.task.nexus,
             Self::Managed { nexus, .. } => *nexus,
         }

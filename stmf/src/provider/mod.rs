@@ -16,7 +16,7 @@ mod lu;
 mod port;
 mod store;
 
-pub use effect::{Completion, Effect, Effects, Mailbox, Segments};
+pub use effect::{Completion, Disturbance, Effect, Effects, Mailbox, Segments};
 pub use lu::{LogicalUnit, LuTask, NexusLoss, TaskManagementRequest};
 pub use port::{PortError, TargetPort};
 pub use store::{
