@@ -19,6 +19,17 @@ impl DataOut {
         self.0.is_empty()
     }
 
+    /// The slices, in order.
+    pub fn slices(&self) -> &[Bytes] {
+        self.0.slices()
+    }
+
+    /// Bytes `offset..offset + length`, without a copy; less where the buffer ends.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        Self(self.segment(offset, length))
+    }
+
     /// Bytes `offset..offset + length` as slices of the slices; less where the buffer ends.
     pub(super) fn segment(&self, offset: usize, length: usize) -> DataSegment {
         self.0.slice(offset, length)

@@ -49,8 +49,6 @@ pub struct InitiatorLoginConfig {
 
 impl InitiatorLoginConfig {
     /// A login without credentials and with the default wishes; `target_name` `None` for discovery.
-    ///
-    /// SHA-256 is offered last: tgt takes its number for SHA-1 and could not be logged in to otherwise.
     pub fn new(initiator_name: &str, target_name: Option<&str>, isid: Isid) -> Self {
         Self {
             initiator_name: initiator_name.to_owned(),
@@ -58,7 +56,7 @@ impl InitiatorLoginConfig {
             target_name: target_name.map(str::to_owned),
             isid,
             credentials: None,
-            algorithms: vec![Algorithm::SHA3_256, Algorithm::SHA1, Algorithm::MD5, Algorithm::SHA256],
+            algorithms: vec![Algorithm::SHA3_256, Algorithm::SHA256, Algorithm::SHA1, Algorithm::MD5],
             target_proof: None,
             preferences: Preferences::default(),
         }
