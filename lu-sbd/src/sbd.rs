@@ -353,6 +353,11 @@ impl LogicalUnit for SbdLu {
     fn start(&self, request: StoreRequest, completion: StoreCompletion) -> Result<(), (StoreRequest, StoreCompletion)> {
         match &self.asynchronous {
             Some(store) if !matches!(request.op, StoreOp::Persist { .. } | StoreOp::Copy { .. }) => {
+                let cancelled = self.lock().cancellation(request.token);
+                let completion = match cancelled {
+                    Some(cancelled) => completion.with_cancellation(cancelled),
+                    None => completion,
+                };
                 store.start(request.op, completion);
                 Ok(())
             }

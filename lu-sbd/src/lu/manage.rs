@@ -141,6 +141,7 @@ impl Lu {
         let id = task.id;
         self.by_id.remove(&id);
         self.drop_held(key);
+        self.cancel_operations(key);
         if self.tasks.get(key).is_some_and(|task| task.in_flight == 0) {
             self.end_aborted(key, fx);
         }

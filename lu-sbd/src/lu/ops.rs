@@ -2,6 +2,8 @@
 
 use scsi_core::SenseData;
 use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use stmf::NexusId;
 use stmf::provider::{Effect, Effects, StoreDone, StoreErrorKind, StoreOp, StoreOutcome, StoreRequest, StoreToken};
 
@@ -21,6 +23,8 @@ pub(super) struct Op {
     sequence: u64,
     /// Handed out; otherwise it waits for a range.
     issued: bool,
+    /// Tells an asynchronous store that the task was aborted.
+    cancelled: Option<Arc<AtomicBool>>,
 }
 
 /// Bytes of the medium that an operation touches: (begin, end).
@@ -89,7 +93,7 @@ impl Lu {
         let inside = owner.is_some_and(|owner| self.has_range(owner));
         let waits = !inside && self.exclusives.iter().any(|one| one.overlaps(&ranges));
         let sequence = self.next_sequence();
-        let key = self.ops.insert(Op { owner, purpose, ranges, sequence, issued: !waits });
+        let key = self.ops.insert(Op { owner, purpose, ranges, sequence, issued: !waits, cancelled: None });
         if waits {
             self.held.push_back(Held { key, nexus, op });
         } else {
@@ -172,6 +176,23 @@ impl Lu {
             }
             !owned
         });
+    }
+
+    /// The flag that is set when the task of an operation is aborted; only who asks for it pays for it.
+    pub fn cancellation(&mut self, token: StoreToken) -> Option<Arc<AtomicBool>> {
+        let op = self.ops.get_mut(Key::from_u64(token.0))?;
+        let owner = op.owner.and_then(|owner| self.tasks.get(owner));
+        let is_aborted = owner.is_some_and(|task| task.aborted.is_some());
+        Some(Arc::clone(op.cancelled.get_or_insert_with(|| Arc::new(AtomicBool::new(is_aborted)))))
+    }
+
+    /// Tells the stores that a task's operations are not wanted any more.
+    pub(super) fn cancel_operations(&mut self, task: Key) {
+        for (_, op) in self.ops.iter().filter(|(_, op)| op.owner == Some(task)) {
+            if let Some(cancelled) = &op.cancelled {
+                cancelled.store(true, Ordering::Release);
+            }
+        }
     }
 
     /// Takes the outcome of a store operation; one that is not known here is ignored.

@@ -16,6 +16,7 @@ pub trait AsyncStore: Send + Sync + fmt::Debug {
     }
 
     /// Starts `op`; does not wait. `completion` is fulfilled when it is done, before `start` returns or after, by any
-    /// thread. Dropping it unfulfilled fails the operation. [`StoreOp::Persist`] and [`StoreOp::Copy`] never get here.
+    /// thread. Dropping it unfulfilled fails the operation: a CHECK CONDITION, never a hang. When the command was aborted
+    /// [`StoreCompletion::is_cancelled`] says so. [`StoreOp::Persist`] and [`StoreOp::Copy`] never get here.
     fn start(&self, op: StoreOp, completion: StoreCompletion);
 }

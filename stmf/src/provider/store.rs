@@ -4,6 +4,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{LogicalUnit, Segments};
 use crate::nexus::NexusId;
@@ -194,12 +195,27 @@ pub struct StoreCompletion {
     sink: Option<Arc<dyn StoreSink>>,
     nexus: NexusId,
     token: StoreToken,
+    cancelled: Option<Arc<AtomicBool>>,
 }
 
 impl StoreCompletion {
     /// The duty for `request`, to be fulfilled at `sink`.
     pub fn new(sink: Arc<dyn StoreSink>, request: &StoreRequest) -> Self {
-        Self { sink: Some(sink), nexus: request.nexus, token: request.token }
+        Self { sink: Some(sink), nexus: request.nexus, token: request.token, cancelled: None }
+    }
+
+    /// With a flag that becomes true when the command is aborted; the logical unit sets it.
+    #[must_use]
+    pub fn with_cancellation(mut self, cancelled: Arc<AtomicBool>) -> Self {
+        self.cancelled = Some(cancelled);
+        self
+    }
+
+    /// Whether the command that wanted the operation was aborted meanwhile: nobody waits for the outcome but the abort.
+    /// The store may give the operation up, with [`StoreErrorKind::Cancelled`], or carry it to its end; it has to report
+    /// either way.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.as_ref().is_some_and(|cancelled| cancelled.load(Ordering::Acquire))
     }
 
     /// Reports the outcome.
