@@ -6,7 +6,7 @@
 //! - [`meta`]: what is kept beside the data: the identity of a unit, its saved mode pages and reservations.
 //! - [`properties`]: the properties of `create-lu` and `modify-lu`, and their validation.
 //!
-//! Only `store` touches the system.
+//! Only `store` and the record file of `meta` touch the system.
 #![deny(unsafe_code)]
 
 mod lu;

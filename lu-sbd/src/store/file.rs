@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
 
 use super::fd::{Descriptor, slices};
-use super::record::sync_directory_of;
 use super::{BackingStore, Capabilities, Error, Operation, Unmap, write_repeated};
 
 /// How to open or create a [`FileStore`].
@@ -114,10 +113,6 @@ impl FileStore {
             }
         })?;
         let length = stat.st_size as u64;
-        if options.create && length == 0 {
-            // A new file whose name is lost with the power would take acknowledged writes along.
-            sync_directory_of(path).map_err(|error| Error::io(Operation::Create, error).of(&name))?;
-        }
         let descriptor = Descriptor::new(fd, name);
         let punch = !options.read_only && probe_punch(&descriptor, length);
         let physical = u32::try_from(stat.st_blksize).ok().filter(|size| size.is_power_of_two());

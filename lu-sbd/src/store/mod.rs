@@ -47,7 +47,8 @@ mod error;
 mod fd;
 mod file;
 mod memory;
-pub(crate) mod record;
+mod shared;
+pub mod wrap;
 
 pub use asynchronous::AsyncStore;
 pub use block_device::{BlockDeviceOptions, BlockDeviceStore};
