@@ -215,7 +215,7 @@ pub(crate) mod tests {
         let write = Operation::Write { offset: 512, data: slices, durable: false };
         let commands = plan(&geometry(), Lun::ZERO, write).unwrap();
         assert_eq!(commands.len(), 4);
-        let written: Vec<u8> = commands.iter().flat_map(|c| c.data_out.slices().flatten().copied()).collect();
+        let written: Vec<u8> = commands.iter().flat_map(|c| c.data_out.slices().iter().flatten().copied()).collect();
         assert!(written == data);
         assert!(commands.iter().all(|command| command.cdb.len() == 10));
     }

@@ -45,7 +45,7 @@ impl Probe {
     pub(crate) fn next(&self) -> Option<Command> {
         let (cdb, room) = match self.step {
             Step::Inquiry => (Inquiry { allocation_length: ROOM, ..Inquiry::default() }.to_cdb(), ROOM.into()),
-            Step::Capacity16 => (ReadCapacity16 { allocation_length: 32, ..ReadCapacity16::default() }.to_cdb(), 32),
+            Step::Capacity16 => (ReadCapacity16 { allocation_length: 32 }.to_cdb(), 32),
             Step::Capacity10 => (ReadCapacity10.to_cdb(), 8),
             Step::Limits => {
                 let inquiry = Inquiry { evpd: true, page_code: BlockLimits::CODE, allocation_length: ROOM };
@@ -133,7 +133,7 @@ impl Reply {
         if self.status == Status::GOOD {
             return Error::Short { command, got: self.data.len(), expected: 8 };
         }
-        Error::Command { command, status: self.status, sense: self.sense.clone().map(Box::new) }
+        Error::Command { command, status: self.status, sense: self.sense.map(Box::new) }
     }
 
     fn is_illegal_request(&self) -> bool {

@@ -66,7 +66,8 @@ fn digests_are_used_when_the_url_asks_for_them() {
 fn operations_are_pipelined_and_each_has_its_own_end() {
     let server = server();
     let disk = Disk::connect(&server.url(0)).unwrap();
-    let write = |i: u64| Operation::Write { offset: i << 16, data: pattern(i, 1 << 16).into(), durable: i % 7 == 0 };
+    let write =
+        |i: u64| Operation::Write { offset: i << 16, data: pattern(i, 1 << 16).into(), durable: i.is_multiple_of(7) };
     let writes: Vec<_> = (0..200).map(|i| disk.submit(write(i)).unwrap()).collect();
     writes.into_iter().for_each(|write| drop(write.wait().unwrap()));
     let read = |i: u64| (i, disk.submit(Operation::Read { offset: i << 16, length: 1 << 16 }).unwrap());

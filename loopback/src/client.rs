@@ -128,11 +128,12 @@ impl Client {
             let seen = self.signal.seen();
             let mut inner = self.lock();
             inner.collect();
-            if let Some(found) = look(&mut inner) {
-                return Ok(found);
-            }
+            // First: what is answered after the end was answered by nobody.
             if inner.ended.is_some() {
                 return Err(ClientError::Ended);
+            }
+            if let Some(found) = look(&mut inner) {
+                return Ok(found);
             }
             let Some(job) = inner.session.poll_store() else {
                 drop(inner);

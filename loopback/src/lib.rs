@@ -30,7 +30,8 @@
 //! // Past the end: CHECK CONDITION with the address.
 //! let read = Read { lba: 4096, blocks: 1, ..Read::default() }.to_cdb(10).unwrap();
 //! let outcome = client.execute(Command::new(0, read.as_bytes()).with_data_in(512))?;
-//! assert_eq!(outcome.sense.unwrap().to_string(), "ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE, information 0x1000");
+//! let words = "ILLEGAL REQUEST, 21h/00h LOGICAL BLOCK ADDRESS OUT OF RANGE, information 0x1000";
+//! assert_eq!(outcome.sense.unwrap().to_string(), words);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]

@@ -291,6 +291,8 @@ impl Session {
                     self.events.push_back(Event::Managed { tag, response });
                 }
             }
+            // There is no wire that could break.
+            Effect::Disturb { .. } => {}
         }
     }
 }

@@ -177,15 +177,13 @@ fn the_sans_io_session_is_driven_by_hand() {
     let mut session = port.open(ALICE, Box::new(|| {})).unwrap();
     let mut run = |command: Command| {
         let tag = session.submit(command);
-        loop {
-            while let Some(job) = session.poll_store() {
-                let done = job.lu.perform(job.request);
-                session.handle_store_done(&job.lu, done);
-            }
-            match session.poll_event().unwrap() {
-                lunette_loopback::Event::Done { tag: ended, outcome } if ended == tag => return outcome.unwrap(),
-                other => panic!("{other:?}"),
-            }
+        while let Some(job) = session.poll_store() {
+            let done = job.lu.perform(job.request);
+            session.handle_store_done(&job.lu, done);
+        }
+        match session.poll_event().unwrap() {
+            lunette_loopback::Event::Done { tag: ended, outcome } if ended == tag => outcome.unwrap(),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(run(read(0, 1)).status, Status::CHECK_CONDITION);

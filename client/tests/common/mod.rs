@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Bytes of the disk that a peer serves.
-pub const SIZE: u64 = 64 << 20;
+pub(crate) const SIZE: u64 = 64 << 20;
 
 /// The name and secret that an initiator needs where CHAP is on, and those of the target.
-pub const USER: (&str, &str) = ("alice", "correct-horse-9");
-pub const TARGET_USER: (&str, &str) = ("tess", "battery-staple-7");
+pub(crate) const USER: (&str, &str) = ("alice", "correct-horse-9");
+pub(crate) const TARGET_USER: (&str, &str) = ("tess", "battery-staple-7");
 
 /// A target program with one disk, killed when dropped.
 #[derive(Debug)]
-pub struct Peer {
-    pub name: &'static str,
-    pub portal: SocketAddr,
-    pub target: String,
-    pub lun: u16,
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) portal: SocketAddr,
+    pub(crate) target: String,
+    pub(crate) lun: u16,
     child: Child,
     directory: tempfile::TempDir,
 }
 
 /// Which peers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub(crate) enum Program {
     Tgt,
     Istgt,
 }
@@ -51,7 +51,7 @@ impl Program {
 
     /// Starts it; with `chap` it asks for [`USER`] and proves itself as [`TARGET_USER`]. `Err` says why it cannot run
     /// here.
-    pub fn start(self, chap: bool) -> Result<Peer, String> {
+    pub(crate) fn start(self, chap: bool) -> Result<Peer, String> {
         let program = self.find()?;
         let mut last = String::new();
         // Between asking for a free port and using it another program may take it.
@@ -70,7 +70,7 @@ impl Program {
 }
 
 /// Runs a test with a peer; says why when it cannot.
-pub fn with_peer(program: Program, chap: bool, test: impl FnOnce(&Peer)) {
+pub(crate) fn with_peer(program: Program, chap: bool, test: impl FnOnce(&Peer)) {
     match program.start(chap) {
         Ok(peer) => test(&peer),
         Err(reason) => eprintln!("skipped: {reason}"),
@@ -78,12 +78,12 @@ pub fn with_peer(program: Program, chap: bool, test: impl FnOnce(&Peer)) {
 }
 
 impl Peer {
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("iscsi://{}/{}/{}", self.portal, self.target, self.lun)
     }
 
     /// The URL with the secrets of CHAP both ways.
-    pub fn url_with_chap(&self) -> String {
+    pub(crate) fn url_with_chap(&self) -> String {
         let ((user, secret), (target, password)) = (USER, TARGET_USER);
         format!(
             "iscsi://{user}%{secret}@{}/{}/{}?target_user={target}&target_password={password}",

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use stmf::provider::{LogicalUnit, StoreCompletion, StoreError, StoreErrorKind, StoreOutcome, StoreRequest};
 
 /// One operation, with the duty to report its outcome.
+#[expect(clippy::large_enum_variant, reason = "a box a store operation would cost more than the room of the rare rest")]
 pub(crate) enum BlockingJob {
     /// Of a unit.
     Store { lu: Arc<dyn LogicalUnit>, request: StoreRequest, completion: StoreCompletion },

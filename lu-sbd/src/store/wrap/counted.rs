@@ -69,7 +69,6 @@ pub struct Counted(Counts);
 
 impl Counted {
     /// `store`, and its counters.
-    #[expect(clippy::new_ret_no_self, reason = "the wrapper is what is wanted, the interceptor a part of it")]
     pub fn new<S: BackingStore>(store: S) -> (Intercepted<S, Self>, Counts) {
         let counts = Counts::default();
         (store.wrap(Self(counts.clone())), counts)

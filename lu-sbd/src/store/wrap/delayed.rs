@@ -13,7 +13,6 @@ pub struct Delayed {
 
 impl Delayed {
     /// `store`, each of whose operations begins `delay` late.
-    #[expect(clippy::new_ret_no_self, reason = "the wrapper is what is wanted, the interceptor a part of it")]
     pub fn new<S: BackingStore>(store: S, delay: Duration) -> Intercepted<S, Self> {
         store.wrap(Self { delay, kinds: None })
     }

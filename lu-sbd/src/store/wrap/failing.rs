@@ -131,7 +131,6 @@ pub struct Failing {
 
 impl Failing {
     /// `store`, which fails as planned, and the hand on it.
-    #[expect(clippy::new_ret_no_self, reason = "the wrapper is what is wanted, the interceptor a part of it")]
     pub fn new<S: BackingStore>(store: S, plan: Option<FaultPlan>) -> (Intercepted<S, Self>, Faults) {
         let faults = Faults::default();
         plan.into_iter().for_each(|plan| faults.add(plan));

@@ -22,7 +22,6 @@ pub struct RateLimited {
 
 impl RateLimited {
     /// `store` with at most so many bytes and operations a second; `None` (or 0) for no limit.
-    #[expect(clippy::new_ret_no_self, reason = "the wrapper is what is wanted, the interceptor a part of it")]
     pub fn new<S: BackingStore>(
         store: S,
         bytes_per_second: Option<u64>,

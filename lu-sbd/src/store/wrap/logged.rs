@@ -30,7 +30,6 @@ pub struct Logged<F>(F);
 
 impl<F: Fn(&LogEntry<'_>) + Send + Sync> Logged<F> {
     /// `store`, whose operations are told to `log`, by the threads that carry them out.
-    #[expect(clippy::new_ret_no_self, reason = "the wrapper is what is wanted, the interceptor a part of it")]
     pub fn new<S: BackingStore>(store: S, log: F) -> Intercepted<S, Self> {
         store.wrap(Self(log))
     }

@@ -10,7 +10,6 @@ pub struct ReadOnly(());
 
 impl ReadOnly {
     /// `store`, to be read only.
-    #[expect(clippy::new_ret_no_self, reason = "the wrapper is what is wanted, the interceptor a part of it")]
     pub fn new<S: BackingStore>(store: S) -> Intercepted<S, Self> {
         store.wrap(Self(()))
     }
