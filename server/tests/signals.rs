@@ -55,22 +55,6 @@ fn command(place: &Path, portal: &str) -> Command {
 }
 
 #[test]
-fn sigterm_asks_for_logout_and_ends_well() {
-    let place = tempfile::tempdir().unwrap();
-    let serve = Serve::start(place.path());
-    let mut initiator = serve.discover();
-    serve.signal(Signal::TERM);
-    while initiator.async_messages.is_empty() {
-        initiator.ping(b"still here").unwrap();
-    }
-    initiator.logout().unwrap();
-    drop(initiator);
-    let (code, time) = serve.wait();
-    assert_eq!(code, Some(0));
-    assert!(time < Duration::from_secs(4), "{time:?}");
-}
-
-#[test]
 fn sigint_ends_an_initiator_that_stays() {
     let place = tempfile::tempdir().unwrap();
     let serve = Serve::start(place.path());
