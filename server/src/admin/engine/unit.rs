@@ -116,12 +116,20 @@ pub(super) fn open_store(file: &Path, identity: &Identity) -> Result<Arc<dyn Bac
 /// Makes an empty file, its owner's alone, if nothing is there; tells whether it did.
 pub(super) fn make_file(file: &Path) -> Result<bool, ApiError> {
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(_) => Ok(true),
+        // The name must survive a loss of power before the first write is promised to, wherever the record is kept.
+        Ok(_) => sync_directory_of(file).map(|()| true).map_err(|error| {
+            ApiError::new(ErrorKind::Invalid, "data file error").hint(format!("{}: {error}", file.display()))
+        }),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => {
             Err(ApiError::new(ErrorKind::Invalid, "data file error").hint(format!("{}: {error}", file.display())))
         }
     }
+}
+
+fn sync_directory_of(file: &Path) -> io::Result<()> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(parent)?.sync_all()
 }
 
 /// The bytes behind a path that is to become a unit.
