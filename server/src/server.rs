@@ -1,5 +1,6 @@
 //! A running server.
 
+mod access;
 mod builder;
 mod disk;
 mod error;
@@ -9,7 +10,7 @@ mod tests;
 
 pub use builder::ServerBuilder;
 pub use disk::Disk;
-pub use error::{DiskError, RunError, StartError};
+pub use error::{ChangeError, DiskError, RunError, StartError};
 
 use crate::admin::{Engine, Live, ManagementServer, MetricsServer, SessionInfo, serve};
 use crate::config::ServerConfig;
@@ -54,6 +55,8 @@ pub struct Server {
     target: Option<String>,
     failure: Arc<Notify>,
     guids: disk::Guids,
+    /// Held while the configuration of targets is changed.
+    changing: Mutex<()>,
 }
 
 impl Server {
@@ -85,6 +88,7 @@ impl Server {
             target: None,
             failure,
             guids: disk::Guids::default(),
+            changing: Mutex::default(),
         };
         server.take_over(config)?;
         Ok(server)

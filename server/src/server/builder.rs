@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 pub struct ServerBuilder {
     target: Option<String>,
     portals: Vec<SocketAddr>,
+    no_portal: bool,
     disks: Vec<Disk>,
     units: Vec<(Arc<dyn LogicalUnit>, Option<u16>)>,
     options: HostOptions,
@@ -33,6 +34,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn portal(mut self, address: SocketAddr) -> Self {
         self.portals.push(address);
+        self
+    }
+
+    /// Without a portal, unless one is given: [`Server::listen`] opens them when the server is configured.
+    #[must_use]
+    pub fn no_portal(mut self) -> Self {
+        self.no_portal = true;
         self
     }
 
@@ -98,6 +106,7 @@ impl ServerBuilder {
             target: Some(target.to_string()),
             failure,
             guids: disk::Guids::default(),
+            changing: std::sync::Mutex::default(),
         };
         for disk in self.disks {
             server.add_disk(disk)?;
@@ -106,7 +115,8 @@ impl ServerBuilder {
             server.add_unit(lu, lun)?;
         }
         let default = [SocketAddr::from((Ipv4Addr::LOCALHOST, ISCSI_PORT))];
-        server.host.open_default_portals(if self.portals.is_empty() { &default } else { &self.portals })?;
+        let unsaid = self.portals.is_empty() && !self.no_portal;
+        server.host.open_default_portals(if unsaid { &default } else { &self.portals })?;
         Ok(server)
     }
 }

@@ -19,6 +19,7 @@ pub struct Disk {
     store: Arc<dyn BackingStore>,
     properties: CreateProperties,
     lun: Option<u16>,
+    hidden: bool,
 }
 
 impl Disk {
@@ -29,13 +30,20 @@ impl Disk {
 
     /// As [`new`](Self::new), over a store that the caller keeps a hold of.
     pub fn shared(store: Arc<dyn BackingStore>) -> Self {
-        Self { store, properties: CreateProperties::default(), lun: None }
+        Self { store, properties: CreateProperties::default(), lun: None, hidden: false }
     }
 
     /// At this LUN, 0 to 16383.
     #[must_use]
     pub fn lun(mut self, lun: u16) -> Self {
         self.lun = Some(lun);
+        self
+    }
+
+    /// Seen by nobody until a view entry is added to the framework's configuration ([`Server::stmf`]).
+    #[must_use]
+    pub fn hidden(mut self) -> Self {
+        self.hidden = true;
         self
     }
 
@@ -62,17 +70,17 @@ pub(super) struct Guids {
 }
 
 impl Server {
-    /// Adds a disk that every initiator sees; tells its name.
+    /// Adds a disk that every initiator sees, unless it is hidden; tells its name.
     ///
     /// # Errors
     /// [`DiskError`]; nothing has changed then.
     pub fn add_disk(&self, disk: Disk) -> Result<Guid, DiskError> {
-        let Disk { store, properties, lun } = disk;
+        let Disk { store, properties, lun, hidden } = disk;
         let guid = self.name(&properties);
         let name = store.name();
         let identity = properties.identity(guid, Path::new(&name), store.capacity())?;
         let lu = SbdLu::new(identity, store, Arc::new(NoRecord), Limits::default());
-        self.add_unit(Arc::new(lu), lun)
+        self.place(Arc::new(lu), (!hidden).then_some(lun))
     }
 
     /// Adds a logical unit of another kind that every initiator sees, at `lun` or the lowest that is free.
@@ -80,6 +88,19 @@ impl Server {
     /// # Errors
     /// [`DiskError`]; nothing has changed then.
     pub fn add_unit(&self, lu: Arc<dyn LogicalUnit>, lun: Option<u16>) -> Result<Guid, DiskError> {
+        self.place(lu, Some(lun))
+    }
+
+    /// As [`add_unit`](Self::add_unit), seen by nobody until a view entry is added.
+    ///
+    /// # Errors
+    /// [`DiskError`]; nothing has changed then.
+    pub fn add_hidden_unit(&self, lu: Arc<dyn LogicalUnit>) -> Result<Guid, DiskError> {
+        self.place(lu, None)
+    }
+
+    /// `view`: whether every initiator sees it, and at which LUN.
+    fn place(&self, lu: Arc<dyn LogicalUnit>, view: Option<Option<u16>>) -> Result<Guid, DiskError> {
         if self.engine.is_some() {
             return Err(DiskError::Managed);
         }
@@ -87,13 +108,15 @@ impl Server {
         let guid = Guid::from_bytes(name).map_err(|_| stmf::StmfError::LuName(name))?;
         let stmf = self.stmf();
         // The view first: a unit that is registered is seen at once, and a LUN that is taken refuses both.
-        let view = NewView { lu: guid, host_group: None, target_group: None, lun: lun.map(u64::from) };
         let mut held = self.guids.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.contains(&guid) {
             return Err(DiskError::Exists(guid));
         }
-        let (change, _) = stmf.with_config(|config| config.add_view(&view))?;
-        stmf.commit(change);
+        if let Some(lun) = view {
+            let view = NewView { lu: guid, host_group: None, target_group: None, lun: lun.map(u64::from) };
+            let (change, _) = stmf.with_config(|config| config.add_view(&view))?;
+            stmf.commit(change);
+        }
         if let Err(error) = stmf.register_lu(lu, "sbd") {
             self.drop_unit(guid);
             return Err(error.into());

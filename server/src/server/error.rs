@@ -101,6 +101,18 @@ impl DiskError {
     }
 }
 
+/// Why the configuration of targets is not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The change is refused.
+    #[error(transparent)]
+    Refused(#[from] iscsit::config::ConfigError),
+    /// The server keeps a configuration, in which the change would not stand.
+    #[error("the server is managed by a state directory: targets are configured through its engine")]
+    Managed,
+}
+
 /// How a server ended that was to run until it is told to stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -221,3 +221,32 @@ fn a_server_of_a_state_directory_comes_back_as_it_was() {
     execute(&server, Request::DeleteTarget { target: name.into(), force: true });
     assert!(log_in(&server).is_err());
 }
+
+#[test]
+fn a_server_is_configured_before_it_listens() {
+    use iscsit::config::TargetPatch;
+    let server = Server::builder().no_portal().threads(1).start().unwrap();
+    assert!(server.portals().is_empty());
+    let name = "iqn.2026-11.org.example:second";
+    let patch = TargetPatch { name: Some(name.into()), ..TargetPatch::default() };
+    server.change_iscsi(|config| Ok(vec![config.plan_create_target(&patch, [0; 16])?.1])).unwrap();
+    let again = server.change_iscsi(|config| Ok(vec![config.plan_create_target(&patch, [0; 16])?.1]));
+    assert!(matches!(again, Err(ChangeError::Refused(_))));
+    let portal = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    assert_eq!(server.portals(), [portal]);
+    connect(&server).login(&LoginOptions::normal(INITIATOR, name)).unwrap();
+}
+
+#[test]
+fn a_hidden_disk_has_no_lun_until_it_gets_a_view() {
+    use stmf::config::NewView;
+    let server = Server::builder().portal("127.0.0.1:0".parse().unwrap()).threads(1).start().unwrap();
+    let lu = server.add_disk(Disk::new(MemoryStore::new(1 << 20)).hidden()).unwrap();
+    let _initiator = log_in(&server);
+    let luns = || server.stmf().explain(INITIATOR, server.target().unwrap()).luns.len();
+    assert_eq!(luns(), 0);
+    let view = NewView { lu, host_group: None, target_group: None, lun: Some(7) };
+    let (change, _) = server.stmf().with_config(|config| config.add_view(&view)).unwrap();
+    server.stmf().commit(change);
+    assert_eq!(luns(), 1);
+}
