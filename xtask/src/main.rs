@@ -3,6 +3,7 @@
 //! Nothing here is shipped. The crate stays small on purpose (two dependencies, none of the workspace's crates), so that
 //! `cargo xtask test` shows its first step seconds after it was typed on a fresh checkout.
 
+mod bench_peers;
 mod conformance;
 mod fuzz;
 mod interop;
@@ -24,6 +25,7 @@ Commands:
   test         Install what the tests need and run everything; the gate
   interop      Run real initiators against a target
   conformance  Run libiscsi's iscsi-test-cu, every test by itself, and compare with the committed table
+  bench-peers  Measure the target beside others and write docs/performance.md
   fuzz         Run the fuzzers for a while (nightly toolchain and cargo-fuzz)
 
 `cargo xtask COMMAND --help` says more.
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Some("test") => test::main(&rest),
         Some("interop") => interop::main(&rest),
         Some("conformance") => conformance::main(&rest),
+        Some("bench-peers") => bench_peers::main(&rest),
         Some("fuzz") => fuzz::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

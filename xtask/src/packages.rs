@@ -13,6 +13,8 @@ pub(crate) enum Need {
     Qemu,
     /// Debian's user-space target, the peer that we measure ourselves against; only where it is asked for.
     Tgt,
+    /// Another one of Debian's, for the same purpose.
+    Istgt,
 }
 
 impl Need {
@@ -22,6 +24,7 @@ impl Need {
             // The driver is a module that QEMU loads only from a package of its very own version.
             Self::Qemu => &["qemu-utils", "qemu-block-extra"],
             Self::Tgt => &["tgt"],
+            Self::Istgt => &["istgt"],
         }
     }
 
@@ -31,6 +34,7 @@ impl Need {
             Self::Libiscsi => missing_program("iscsi-test-cu", "libiscsi-bin"),
             Self::Qemu => missing_program("qemu-img", "qemu-utils").or_else(qemu_without_iscsi),
             Self::Tgt => missing_program("tgtd", "tgt"),
+            Self::Istgt => missing_program("istgt", "istgt"),
         }
     }
 }

@@ -1,0 +1,95 @@
+//! What `cargo xtask bench-peers` starts: a load generator, our own target, and a server that is nothing but TCP.
+//!
+//! Unpublished. The generator logs in as any initiator does and then speaks the protocol from prepared headers, so that
+//! one core of load keeps a target on another core busy.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod load;
+mod raw;
+mod target;
+mod workload;
+
+use anyhow::{Context, Result, bail};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The programs of `cargo xtask bench-peers`.
+
+Usage: lunette-bench target --portal ADDR:PORT [--file PATH] [--size BYTES] [--interface epoll|io_uring]
+                            [--poll-us N] [--threads N]
+       lunette-bench raw --portal ADDR:PORT
+       lunette-bench load --portal ADDR:PORT [--iqn NAME] [--lun N] [--pid PID] [--seconds S] [--cpu N]
+                          [--fill true] WORKLOAD...
+
+A workload is named OP-SIZE-SESSIONSxDEPTH[-digest][-fua]: read-4k-8x32, write-64k-8x1-fua, mix-1m-1x32-digest.
+4k goes to random places, longer ones in sequence. Without --iqn the load is for 'raw'.
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lunette-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The words of the command line: `--name value` pairs and the rest.
+struct Arguments {
+    options: HashMap<String, String>,
+    words: Vec<String>,
+}
+
+impl Arguments {
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let (mut options, mut words) = (HashMap::new(), Vec::new());
+        let mut arguments = arguments;
+        while let Some(word) = arguments.next() {
+            match word.strip_prefix("--") {
+                Some(name) => {
+                    let value = arguments.next().with_context(|| format!("--{name} needs a value"))?;
+                    options.insert(name.to_owned(), value);
+                }
+                None => words.push(word),
+            }
+        }
+        Ok(Self { options, words })
+    }
+
+    fn get<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
+        let Some(value) = self.options.get(name) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| anyhow::anyhow!("--{name} {value}: not understood"))
+    }
+
+    fn portal(&self) -> Result<SocketAddr> {
+        self.get("portal")?.context("--portal ADDR:PORT is missing")
+    }
+}
+
+fn run() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    let command = words.next().unwrap_or_default();
+    let arguments = Arguments::parse(words)?;
+    match command.as_str() {
+        "target" => target::run(&arguments),
+        "raw" => raw::run(arguments.portal()?),
+        "load" => {
+            if let Some(cpu) = arguments.get("cpu")? {
+                pin(cpu)?;
+            }
+            load::run(&arguments)
+        }
+        _ => bail!("no command '{command}'\n\n{HELP}"),
+    }
+}
+
+/// Keeps this process on one processor.
+fn pin(cpu: usize) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot run on processor {cpu}"))
+}

@@ -1,0 +1,49 @@
+//! The workloads.
+
+/// The selection of `--quick`: each claim of the project has its workload.
+pub(super) fn quick() -> Vec<String> {
+    let names = [
+        "read-4k-8x32",
+        "write-4k-8x32",
+        "mix-4k-8x32",
+        "read-64k-8x32",
+        "write-64k-8x32",
+        "write-64k-8x1",
+        "read-256k-8x32",
+        "write-256k-8x32",
+        "read-4k-1x1",
+        "read-64k-8x32-digest",
+        "write-64k-8x32-digest",
+        "write-4k-8x32-fua",
+    ];
+    names.map(str::to_owned).to_vec()
+}
+
+/// All: four sizes, reads, writes and a mix, one and eight sessions, one and 32 commands deep, with and without digests;
+/// writes with FUA.
+pub(super) fn all() -> Vec<String> {
+    let mut names = Vec::new();
+    for size in ["4k", "64k", "256k", "1m"] {
+        for operation in ["read", "write", "mix"] {
+            for load in ["8x32", "8x1", "1x32", "1x1"] {
+                names.push(format!("{operation}-{size}-{load}"));
+                names.push(format!("{operation}-{size}-{load}-digest"));
+                if operation == "write" {
+                    names.push(format!("{operation}-{size}-{load}-fua"));
+                }
+            }
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_selection_is_part_of_the_whole() {
+        let all = all();
+        assert!(quick().iter().all(|name| all.contains(name)));
+    }
+}
