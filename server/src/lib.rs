@@ -18,4 +18,4 @@ mod server;
 pub use config::{DEFAULT_PORT, ServerConfig, default_socket, default_state};
 pub use driver::{Interface, Limits, ListenError, ThreadStatistics};
 pub use host::DataPathStatistics;
-pub use server::{ChangeError, Disk, DiskError, RunError, STOP_GRACE, Server, ServerBuilder, StartError};
+pub use server::{ChangeError, Disk, DiskError, RunError, STOP_GRACE, Server, ServerBuilder, StartError, StopSignals};

@@ -11,6 +11,7 @@ mod tests;
 pub use builder::ServerBuilder;
 pub use disk::Disk;
 pub use error::{ChangeError, DiskError, RunError, StartError};
+pub use run::StopSignals;
 
 use crate::admin::{Engine, Live, ManagementServer, MetricsServer, SessionInfo, serve};
 use crate::config::ServerConfig;

@@ -16,7 +16,7 @@ use super::lunette::{DemoArguments, ServeArguments};
 use super::terminal::{complain, print, print_error};
 use crate::admin::{Answer, ApiError, Done, Request, TargetSettings};
 use crate::config::ServerConfig;
-use crate::server::{Server, StartError};
+use crate::server::{RunError, Server, StartError, StopSignals};
 
 /// What went wrong is in the command line, as `getopt` counts it.
 const USAGE: u8 = 2;
@@ -38,9 +38,14 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
         poll: Duration::from_micros(arguments.poll_us.into()),
         log: arguments.log,
     };
-    match Server::start(&config) {
-        Ok(server) => run(server),
-        Err(error) => refuse(&error),
+    let mut signals = match StopSignals::watch() {
+        Ok(signals) => signals,
+        Err(error) => return ended(Err(error)),
+    };
+    match signals.start(move || Server::start(&config)) {
+        Ok(Ok(server)) => ended(signals.run(server)),
+        Ok(Err(error)) => refuse(&error),
+        Err(forced) => ended(Err(forced)),
     }
 }
 
@@ -66,6 +71,10 @@ pub(super) fn demo(arguments: DemoArguments, places: Places) -> ExitCode {
         log: arguments.log,
         ..defaults
     };
+    let signals = match StopSignals::watch() {
+        Ok(signals) => signals,
+        Err(error) => return ended(Err(error)),
+    };
     let server = match Server::start(&config) {
         Ok(server) => server,
         Err(error) => return refuse(&error),
@@ -77,11 +86,11 @@ pub(super) fn demo(arguments: DemoArguments, places: Places) -> ExitCode {
     }
     let portal = server.portals().first().copied().unwrap_or(arguments.portal);
     print(&how_to_attach(portal, &config, place.path(), place.is_kept()));
-    run(server)
+    ended(signals.run(server))
 }
 
-fn run(server: Server) -> ExitCode {
-    match server.run() {
+fn ended(result: Result<(), RunError>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&format!("lunette: {error}\n"));
