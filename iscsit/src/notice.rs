@@ -56,7 +56,7 @@ pub enum Notice {
 impl Notice {
     /// Whether it tells of something that went wrong.
     pub fn is_warning(&self) -> bool {
-        matches!(self, Self::LoginRefused { .. })
+        matches!(self, Self::LoginRefused { status, .. } if !status.is_some_and(|status| status.is_redirection()))
     }
 }
 
@@ -71,7 +71,8 @@ impl fmt::Display for Notice {
             Self::LoginRefused { initiator, target, peer, portal, status, reason } => {
                 let initiator = initiator.as_deref().unwrap_or("an unnamed initiator");
                 let target = target.as_deref().unwrap_or("discovery");
-                write!(f, "refused login of {initiator} from {peer} to {target} at {portal}: {reason}")?;
+                let verb = if status.is_some_and(|status| status.is_redirection()) { "redirected" } else { "refused" };
+                write!(f, "{verb} login of {initiator} from {peer} to {target} at {portal}: {reason}")?;
                 match status {
                     Some(status) => write!(f, " (status {:02x}{:02x})", status.class(), status.detail()),
                     None => Ok(()),

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use iscsi_proto::auth::chap::Algorithm;
 use iscsi_proto::target::{ConnectionConfig, SessionConfig, TargetRecord};
 use stmf::{LoginRefusal, Stmf};
 
@@ -50,8 +49,6 @@ pub struct Provider {
     unix_time: Box<dyn Fn() -> u64 + Send + Sync>,
     sessions: SessionMap,
     workers: AtomicUsize,
-    /// The number of an [`Algorithm`].
-    chap_minimum: AtomicU8,
 }
 
 /// What a login needs to know of the target it asked for.
@@ -75,7 +72,6 @@ impl Provider {
             unix_time: config.unix_time,
             sessions: SessionMap::default(),
             workers: AtomicUsize::new(0),
-            chap_minimum: AtomicU8::new(Algorithm::MD5.0),
         })
     }
 
@@ -98,15 +94,6 @@ impl Provider {
     /// Sets the portals of the default portal group.
     pub fn set_default_portals(&self, portals: DefaultPortals) {
         self.default_portals.store(Arc::new(portals));
-    }
-
-    /// Sets the weakest CHAP algorithm that logins may use from now on; MD5 until then, which every initiator has.
-    pub fn set_chap_minimum(&self, algorithm: Algorithm) {
-        self.chap_minimum.store(algorithm.0, Ordering::Relaxed);
-    }
-
-    pub(crate) fn chap_minimum(&self) -> Algorithm {
-        Algorithm(self.chap_minimum.load(Ordering::Relaxed))
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -11,7 +11,7 @@ use iscsi_proto::auth::chap;
 use iscsi_proto::initiator::{self, Command, ConnectionKey, Event, LoginConfig, LoginError, Outcome, Response};
 use iscsi_proto::login::DigestPreference;
 use iscsi_proto::pdu::{Isid, LoginStatus};
-use iscsit::config::{AuthMethod, Config, InitiatorPatch, Patch, TargetPatch};
+use iscsit::config::{AuthMethod, ChapMinimum, Config, DefaultsPatch, InitiatorPatch, Patch, Redirection, TargetPatch};
 use iscsit::{
     ConnectionId, DefaultPortals, Entropy, Limits, Notice, Provider, ProviderConfig, Waker, Worker, WorkerEvent,
 };
@@ -142,6 +142,24 @@ impl Bench {
             if mutual {
                 patch.chap_secret = Patch::Set("another horse battery".into());
             }
+            for change in config.plan_modify_target(TARGET, &patch, true).unwrap().1 {
+                config.commit(change);
+            }
+        });
+    }
+
+    fn require_at_least(&mut self, minimum: ChapMinimum) {
+        self.configure(|config| {
+            let patch = DefaultsPatch { chap_minimum: Some(minimum), ..DefaultsPatch::default() };
+            let change = config.plan_modify_defaults(&patch).unwrap();
+            config.commit(change);
+        });
+    }
+
+    fn redirect(&mut self, portal: &str, permanent: bool) {
+        self.configure(|config| {
+            let redirection = Redirection { portals: vec![portal.parse().unwrap()], permanent };
+            let patch = TargetPatch { redirection: Patch::Set(redirection), ..TargetPatch::default() };
             for change in config.plan_modify_target(TARGET, &patch, true).unwrap().1 {
                 config.commit(change);
             }
@@ -407,11 +425,29 @@ fn an_algorithm_below_the_minimum_is_refused() {
     for (offered, status) in [(chap::Algorithm::SHA1, false), (chap::Algorithm::SHA256, true)] {
         let mut bench = Bench::new();
         bench.require_chap(false);
-        bench.provider.set_chap_minimum(chap::Algorithm::SHA256);
+        bench.require_at_least(ChapMinimum::Sha256);
         let mut config = login_config();
         config.algorithms = vec![offered];
         config.credentials = Some(chap::Credentials { name: HOST.into(), secret: chap::Secret::new(SECRET) });
         assert_eq!(Host::new(&mut bench, config).logged_in() == 1, status, "{offered}");
+    }
+}
+
+#[test]
+fn a_login_to_a_target_that_moved_is_told_where() {
+    for permanently in [false, true] {
+        let mut bench = Bench::new();
+        // Who would have to prove itself there is told here without.
+        bench.require_chap(false);
+        bench.redirect("192.0.2.7:3333", permanently);
+        let host = Host::new(&mut bench, login_config());
+        let moved = LoginError::Moved { addresses: vec!["192.0.2.7:3333".into()], permanently };
+        assert_eq!(host.login_error(), Some(&moved));
+        let words: Vec<String> = bench.notices.iter().map(ToString::to_string).collect();
+        let told = |line: &String| line.starts_with("redirected login") && line.contains("192.0.2.7:3333");
+        assert!(words.iter().any(told), "{words:?}");
+        assert!(bench.notices.iter().all(|notice| !notice.is_warning()));
+        assert_eq!((bench.worker.sessions(), bench.worker.connections()), (0, 0));
     }
 }
 

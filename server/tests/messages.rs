@@ -488,6 +488,32 @@ fn itadm_defaults() {
     host.silent("itadm modify-defaults -a none -r none -i disable -I none --access named --discovery-auth chap");
     let defaults: serde_json::Value = serde_json::from_str(&host.output("itadm list-defaults --json")).unwrap();
     assert_eq!((&defaults["access"], &defaults["discovery_chap"]), (&"named".into(), &true.into()));
+    host.itadm_fails(
+        "itadm modify-defaults --chap-minimum md4",
+        "Error setting global properties: 22\n\tchap-minimum: must be md5, sha1, sha256 or sha3-256",
+        22,
+    );
+    host.silent("itadm modify-defaults --chap-minimum sha256");
+    let defaults: serde_json::Value = serde_json::from_str(&host.output("itadm list-defaults --json")).unwrap();
+    assert_eq!(defaults["chap_minimum"], "sha256");
+}
+
+#[test]
+fn a_target_says_where_its_initiators_are_sent() {
+    let host = Host::new();
+    let name = "iqn.2026-11.org.example:moving";
+    host.output(&format!("itadm create-target -n {name} --redirect 192.0.2.9,[2001:db8::1]:3333"));
+    let shown = host.output(&format!("itadm list-target -v {name}"));
+    assert!(shown.ends_with("\tredirect:           \t192.0.2.9:3260,[2001:db8::1]:3333\n"), "{shown}");
+    host.output(&format!("itadm modify-target --moved 192.0.2.9 {name}"));
+    let shown = host.output(&format!("itadm list-target -v {name}"));
+    assert!(shown.ends_with("\tmoved:              \t192.0.2.9:3260\n"), "{shown}");
+    host.itadm_misused(
+        &format!("itadm modify-target --redirect 192.0.2.9 --moved 192.0.2.9 {name}"),
+        "Options redirect and moved cannot be given together",
+    );
+    host.output(&format!("itadm modify-target --redirect none {name}"));
+    assert!(!host.output(&format!("itadm list-target -v {name}")).contains("192.0.2.9"));
 }
 
 #[test]

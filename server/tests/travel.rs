@@ -24,9 +24,9 @@ fn furnished() -> Host {
     host.silent("itadm create-tpg 7 192.0.2.1 192.0.2.2:3261");
     host.silent("itadm create-tpg other 192.0.2.3");
     std::fs::write(host.path().join("secret"), "the secret of esx1").unwrap();
-    host.output(&format!("itadm create-target -n {IQN} -a chap -t other,7 -l disks -S secret"));
+    host.output(&format!("itadm create-target -n {IQN} -a chap -t other,7 -l disks -S secret --redirect 192.0.2.9"));
     host.silent("itadm create-initiator -S secret -u esx iqn.1998-01.com.vmware:esx1");
-    host.silent("itadm modify-defaults -a chap --access named");
+    host.silent("itadm modify-defaults -a chap --access named --chap-minimum sha256");
     host
 }
 
@@ -35,7 +35,7 @@ fn shown(host: &Host) -> String {
     let lines = [
         "stmfadm list-hg -v",
         "stmfadm list-tg -v",
-        "itadm list-target -pv",
+        "itadm list-target -v",
         "itadm list-tpg -pv",
         "itadm list-initiator -p",
         "itadm list-defaults --json",

@@ -29,6 +29,9 @@ pub enum PropertyReason {
     /// Not an authentication method.
     #[error("must be none, chap or radius")]
     NotAMethod,
+    /// Not a CHAP algorithm.
+    #[error("must be md5, sha1, sha256 or sha3-256")]
+    NotAnAlgorithm,
     /// Not a text, or too long a one.
     #[error("must be a string value")]
     NotAString,

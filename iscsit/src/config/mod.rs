@@ -27,7 +27,7 @@ mod tests;
 
 pub use error::{ConfigError, PropertyError, PropertyOwner, PropertyReason};
 pub use load::LoadProblem;
-pub use model::{AuthMethod, Change, Config, Defaults, Initiator, TaggedGroup, Target};
+pub use model::{AuthMethod, Change, ChapMinimum, Config, Defaults, Initiator, Redirection, TaggedGroup, Target};
 pub use name::{IscsiName, NameError};
 pub use plan::{DefaultsPatch, InitiatorPatch, Patch, TargetPatch};
 pub use portal::{DEFAULT_TAG, ISCSI_PORT, Portal, PortalError, PortalGroup};

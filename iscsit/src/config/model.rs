@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use iscsi_proto::auth::chap::Algorithm;
 use serde::{Deserialize, Serialize};
 
 use super::{IscsiName, Portal, PortalGroup, PropertyReason, Secret};
@@ -44,6 +45,71 @@ impl FromStr for AuthMethod {
     }
 }
 
+/// The weakest CHAP algorithm that is good enough, weakest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ChapMinimum {
+    /// Any, MD5 too, which every initiator has.
+    #[default]
+    #[serde(rename = "md5")]
+    Md5,
+    /// SHA-1 or stronger.
+    #[serde(rename = "sha1")]
+    Sha1,
+    /// SHA-256 or stronger.
+    #[serde(rename = "sha256")]
+    Sha256,
+    /// SHA3-256 only.
+    #[serde(rename = "sha3-256")]
+    Sha3_256,
+}
+
+impl ChapMinimum {
+    /// The algorithm it names.
+    pub fn algorithm(self) -> Algorithm {
+        match self {
+            Self::Md5 => Algorithm::MD5,
+            Self::Sha1 => Algorithm::SHA1,
+            Self::Sha256 => Algorithm::SHA256,
+            Self::Sha3_256 => Algorithm::SHA3_256,
+        }
+    }
+}
+
+impl fmt::Display for ChapMinimum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha3_256 => "sha3-256",
+        })
+    }
+}
+
+impl FromStr for ChapMinimum {
+    type Err = PropertyReason;
+
+    fn from_str(text: &str) -> Result<Self, PropertyReason> {
+        match text {
+            "md5" => Ok(Self::Md5),
+            "sha1" => Ok(Self::Sha1),
+            "sha256" => Ok(Self::Sha256),
+            "sha3-256" => Ok(Self::Sha3_256),
+            _ => Err(PropertyReason::NotAnAlgorithm),
+        }
+    }
+}
+
+/// Where initiators that log in to a target are sent instead (RFC 7143, 13.8 and status classes 0101 and 0102).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redirection {
+    /// The portals to go to, in order of preference; never empty.
+    pub portals: Vec<Portal>,
+    /// Whether the initiator may forget that the target was here.
+    #[serde(default)]
+    pub permanent: bool,
+}
+
 /// A portal group on one target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaggedGroup {
@@ -68,12 +134,22 @@ pub struct Target {
     pub chap_secret: Option<Secret>,
     /// Portal groups in ascending order of tags; empty: the default portal group under tag 1.
     pub portal_groups: Vec<TaggedGroup>,
+    /// Where initiators are sent that would log in; `None`: nowhere, they log in here.
+    pub redirection: Option<Redirection>,
 }
 
 impl Target {
     /// A target of this name with nothing set.
     pub fn new(name: IscsiName) -> Self {
-        Self { name, alias: None, auth: None, chap_user: None, chap_secret: None, portal_groups: Vec::new() }
+        Self {
+            name,
+            alias: None,
+            auth: None,
+            chap_user: None,
+            chap_secret: None,
+            portal_groups: Vec::new(),
+            redirection: None,
+        }
     }
 
     /// The name the target sends with mutual CHAP.
@@ -122,6 +198,8 @@ pub struct Defaults {
     pub isns_servers: Vec<Portal>,
     /// Whether discovery sessions must prove themselves by CHAP.
     pub discovery_chap: bool,
+    /// The weakest algorithm that a login by CHAP may use.
+    pub chap_minimum: ChapMinimum,
 }
 
 /// The configuration of the iSCSI port provider.
@@ -166,6 +244,8 @@ impl Config {
     pub const MAX_ISNS_SERVERS: usize = 8;
     /// Most RADIUS servers.
     pub const MAX_RADIUS_SERVERS: usize = 8;
+    /// Most portals that a target's initiators are sent to.
+    pub const MAX_REDIRECTION_PORTALS: usize = 16;
     /// Most bytes of an alias, a CHAP user name or a portal group's name.
     pub const MAX_TEXT_BYTES: usize = 255;
 

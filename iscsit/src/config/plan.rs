@@ -1,6 +1,6 @@
 //! The operations of `itadm`: a wish is checked against the configuration and becomes changes.
 
-use super::model::{AuthMethod, Change, Config, Defaults, Initiator, TaggedGroup, Target};
+use super::model::{AuthMethod, Change, ChapMinimum, Config, Defaults, Initiator, Redirection, TaggedGroup, Target};
 use super::{
     ConfigError, IscsiName, Portal, PortalGroup, PropertyError, PropertyOwner, PropertyReason, Secret, SecretError,
 };
@@ -42,6 +42,8 @@ pub struct TargetPatch {
     pub chap_secret: Patch<Vec<u8>>,
     /// All portal groups by name; [`Patch::Clear`] leaves the default one.
     pub portal_groups: Patch<Vec<String>>,
+    /// Where initiators are sent instead.
+    pub redirection: Patch<Redirection>,
 }
 
 /// What to set on an initiator's entry; the default sets nothing.
@@ -70,6 +72,8 @@ pub struct DefaultsPatch {
     pub isns_servers: Patch<Vec<Portal>>,
     /// Whether discovery demands CHAP.
     pub discovery_chap: Option<bool>,
+    /// The weakest CHAP algorithm.
+    pub chap_minimum: Option<ChapMinimum>,
 }
 
 impl Config {
@@ -240,6 +244,7 @@ impl Config {
         set_secret("radiussecret", &patch.radius_secret, &mut defaults.radius_secret, &mut errors);
         defaults.isns = patch.isns.unwrap_or(defaults.isns);
         defaults.discovery_chap = patch.discovery_chap.unwrap_or(defaults.discovery_chap);
+        defaults.chap_minimum = patch.chap_minimum.unwrap_or(defaults.chap_minimum);
         if defaults.isns_servers.len() > Self::MAX_ISNS_SERVERS {
             return Err(ConfigError::TooManyIsnsServers { limit: Self::MAX_ISNS_SERVERS });
         }
@@ -285,6 +290,12 @@ impl Config {
         let mut errors = Vec::new();
         check_text("alias", &patch.alias, &mut errors);
         check_text("targetchapuser", &patch.chap_user, &mut errors);
+        if let Patch::Set(redirection) = &patch.redirection
+            && (redirection.portals.is_empty() || redirection.portals.len() > Self::MAX_REDIRECTION_PORTALS)
+        {
+            errors.push(PropertyError { property: "redirect", reason: PropertyReason::InvalidAddress });
+        }
+        patch.redirection.apply(&mut target.redirection);
         patch.alias.apply(&mut target.alias);
         patch.auth.apply(&mut target.auth);
         patch.chap_user.apply(&mut target.chap_user);

@@ -13,7 +13,7 @@ use stmf::{LoginRefusal, SessionRequest};
 use super::session::SessionEntry;
 use super::timers::Timer;
 use super::{ConnectionId, Parcel, SessionKey, Stage, Worker, WorkerEvent};
-use crate::config::{AuthMethod, Config, Secret};
+use crate::config::{AuthMethod, Config, Redirection, Secret};
 use crate::inbox::SessionMailbox;
 use crate::notice::Notice;
 use crate::provider::{LoginTarget, Provider};
@@ -44,6 +44,19 @@ type JoinResult = Result<(SessionKey, ConnectionKey), (Option<Box<Connection>>, 
 
 /// A login that is refused: the status for the initiator, the reason for the log.
 struct Refusal(LoginStatus, String);
+
+/// A login that may not go on here.
+enum Denial {
+    Refused(Refusal),
+    /// Its target is to be reached elsewhere.
+    Redirected(Redirection),
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
 
 impl Worker {
     /// Drains the events of a login and tells the driver what is to be sent.
@@ -137,9 +150,15 @@ impl Worker {
                 login.authentication = authentication;
                 login.connection.accept(policy);
             }
-            Err(Refusal(status, reason)) => {
+            Err(Denial::Refused(Refusal(status, reason))) => {
                 login.refusal = Some(reason);
                 login.connection.refuse(status);
+            }
+            Err(Denial::Redirected(Redirection { portals, permanent })) => {
+                // RFC 7143, 13.8: without a portal group tag here.
+                let addresses: Vec<String> = portals.iter().map(ToString::to_string).collect();
+                login.refusal = Some(format!("the target is to be reached at {}", addresses.join(", ")));
+                login.connection.redirect(&addresses, permanent);
             }
         }
     }
@@ -149,9 +168,9 @@ impl Worker {
         &self,
         identity: &LoginIdentity,
         target: Option<&LoginTarget>,
-    ) -> Result<(LoginPolicy, &'static str), Refusal> {
+    ) -> Result<(LoginPolicy, &'static str), Denial> {
         if self.shutting_down {
-            return Err(Refusal(LoginStatus::SERVICE_UNAVAILABLE, "the server is shutting down".into()));
+            return Err(Refusal(LoginStatus::SERVICE_UNAVAILABLE, "the server is shutting down".into()).into());
         }
         let config = self.provider.config();
         let initiator = identity.initiator_name.as_str();
@@ -164,9 +183,14 @@ impl Worker {
             return Ok((LoginPolicy { auth, ..LoginPolicy::open(None) }, words));
         }
         let Some(LoginTarget { target, tag }) = target else {
-            return Err(Refusal(LoginStatus::NOT_FOUND, "there is no such target at this portal".into()));
+            return Err(Refusal(LoginStatus::NOT_FOUND, "there is no such target at this portal".into()).into());
         };
-        self.provider.admit(&config, initiator, target).map_err(|refusal| {
+        let admitted = self.provider.admit(&config, initiator, target);
+        if let (Ok(()) | Err(LoginRefusal::TargetOffline), Some(redirection)) = (&admitted, &target.redirection) {
+            // Who may log in is told where, whether the target is still up here or not.
+            return Err(Denial::Redirected(redirection.clone()));
+        }
+        admitted.map_err(|refusal| {
             let status = match refusal {
                 LoginRefusal::NoSuchTarget => LoginStatus::NOT_FOUND,
                 LoginRefusal::TargetOffline => LoginStatus::SERVICE_UNAVAILABLE,
@@ -183,7 +207,7 @@ impl Worker {
                 .filter(|entry| entry.protocol.tsih() == identity.tsih && !entry.ended);
             let Some(entry) = entry else {
                 let reason = format!("it asked to join session {}, which does not exist", identity.tsih);
-                return Err(Refusal(LoginStatus::SESSION_DOES_NOT_EXIST, reason));
+                return Err(Refusal(LoginStatus::SESSION_DOES_NOT_EXIST, reason).into());
             };
             Some(*entry.protocol.parameters())
         };
@@ -194,7 +218,7 @@ impl Worker {
                 self.chap(&config, initiator, own)?
             }
             AuthMethod::Radius => {
-                return Err(Refusal(LoginStatus::AUTHENTICATION_FAILURE, "no RADIUS server is set up".into()));
+                return Err(Refusal(LoginStatus::AUTHENTICATION_FAILURE, "no RADIUS server is set up".into()).into());
             }
         };
         let target_alias = target.alias.clone().or_else(|| config.defaults().alias.clone());
@@ -220,7 +244,7 @@ impl Worker {
             AuthPolicy::Chap(ChapPolicy {
                 identifier,
                 challenge: self.provider.random::<CHALLENGE_BYTES>().to_vec(),
-                minimum: self.provider.chap_minimum(),
+                minimum: config.defaults().chap_minimum.algorithm(),
                 verifier: ChapVerifier::Credentials(credentials(entry.effective_chap_user(), secret)),
                 mutual: own.map(|(user, secret)| credentials(user, secret)),
             }),

@@ -384,6 +384,19 @@ pub struct TargetSettings {
     /// All its portal groups; unset means the default one.
     #[serde(skip_serializing_if = "Field::is_keep")]
     pub portal_groups: Field<Vec<String>>,
+    /// Where initiators that log in are sent instead.
+    #[serde(skip_serializing_if = "Field::is_keep")]
+    pub redirect: Field<RedirectSettings>,
+}
+
+/// Where the initiators of a target are sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RedirectSettings {
+    /// Portals, `ADDRESS[:PORT]`, port 3260 unless given.
+    pub portals: Vec<String>,
+    /// Whether the target has moved for good: the initiator may forget that it was here.
+    #[serde(default)]
+    pub permanent: bool,
 }
 
 /// What to set on an initiator's entry.
@@ -423,6 +436,9 @@ pub struct DefaultsSettings {
     /// Whether discovery demands CHAP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discovery_chap: Option<bool>,
+    /// The weakest CHAP algorithm that logins may use: `md5`, `sha1`, `sha256` or `sha3-256`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chap_minimum: Option<String>,
     /// `all`, or `named` to let only initiators in that have an entry or are in a host group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
@@ -624,6 +640,9 @@ pub struct TargetInfo {
     pub chap_secret: bool,
     /// Its portal groups and their tags; empty means the default one.
     pub portal_groups: BTreeMap<String, u16>,
+    /// Where its initiators are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<RedirectSettings>,
 }
 
 /// A portal group.
@@ -663,6 +682,8 @@ pub struct DefaultsInfo {
     pub isns_servers: Vec<String>,
     /// Whether discovery demands CHAP.
     pub discovery_chap: bool,
+    /// The weakest CHAP algorithm that logins may use.
+    pub chap_minimum: String,
     /// `all` or `named`.
     pub access: String,
 }

@@ -13,7 +13,7 @@ use super::stmfadm::unexpected;
 use super::terminal::{print, print_error, print_json, warn};
 use crate::admin::{
     Answer, ApiError, DefaultsInfo, DefaultsSettings, Done, ErrorKind, Field, InitiatorInfo, InitiatorSettings,
-    ObjectState, PortalGroupInfo, Request, SecretText, TargetInfo, TargetSettings,
+    ObjectState, PortalGroupInfo, RedirectSettings, Request, SecretText, TargetInfo, TargetSettings,
 };
 
 /// Letter, long name, whether it takes an argument.
@@ -54,11 +54,27 @@ struct Subcommand {
 }
 
 const TARGET_OPTIONS: &str = "[-a radius|chap|none|default] [-s] [-S chap-secret-path]\n\t[-u chap-username] \
-                              [-n target-node-name] [-l alias]\n\t[-t tpg-name[,tpg-name,...]]";
+                              [-n target-node-name] [-l alias]\n\t[-t tpg-name[,tpg-name,...]]\n\t[--redirect IP-address[:port][,...]|none] \
+                              [--moved IP-address[:port][,...]|none]";
+
+/// Where initiators are sent: for now, or for good.
+const REDIRECT: &[&str] = &["redirect", "moved"];
 
 static SUBCOMMANDS: [Subcommand; 13] = [
-    sub("create-target", "asSunlt", Operand::None, TARGET_OPTIONS),
-    sub("modify-target", "asSunlt", Operand::One, TARGET_OPTIONS),
+    Subcommand {
+        name: "create-target",
+        letters: "asSunlt",
+        extra: REDIRECT,
+        operand: Operand::None,
+        usage: TARGET_OPTIONS,
+    },
+    Subcommand {
+        name: "modify-target",
+        letters: "asSunlt",
+        extra: REDIRECT,
+        operand: Operand::One,
+        usage: TARGET_OPTIONS,
+    },
     sub("delete-target", "f", Operand::One, "[-f] target-node-name"),
     sub("list-target", "pv", Operand::Optional, "[-p] [-v] [target-node-name]"),
     sub("create-tpg", "", Operand::Many, "tpg-name IP-address[:port] [IP-address[:port]] [...]"),
@@ -71,10 +87,11 @@ static SUBCOMMANDS: [Subcommand; 13] = [
     Subcommand {
         name: "modify-defaults",
         letters: "ardDiI",
-        extra: &["discovery-auth", "access"],
+        extra: &["discovery-auth", "chap-minimum", "access"],
         operand: Operand::None,
         usage: "[-a radius|chap|none] [-r IP-address[:port]|none] [-d]\n\t[-D radius-secret-path] [-i enable|disable]\n\t\
-                [-I IP-address[:port][,...]|none] [--discovery-auth chap|none]\n\t[--access all|named]",
+                [-I IP-address[:port][,...]|none] [--discovery-auth chap|none]\n\t\
+                [--chap-minimum md5|sha1|sha256|sha3-256] [--access all|named]",
     },
     sub("list-defaults", "p", Operand::None, "[-p]"),
 ];
@@ -345,7 +362,20 @@ fn target_settings(parsed: &Parsed) -> Result<TargetSettings, Failure> {
             Some("default") => Field::Clear,
             Some(names) => Field::Set(names.split(',').map(str::to_owned).collect()),
         },
+        redirect: match (parsed.extra("redirect"), parsed.extra("moved")) {
+            (None, None) => Field::Keep,
+            (Some("none"), None) | (None, Some("none")) => Field::Clear,
+            (Some(_), Some(_)) => {
+                return Err(Failure::Usage("Options redirect and moved cannot be given together".into()));
+            }
+            (Some(portals), None) => Field::Set(redirect(portals, false)),
+            (None, Some(portals)) => Field::Set(redirect(portals, true)),
+        },
     })
+}
+
+fn redirect(portals: &str, permanent: bool) -> RedirectSettings {
+    RedirectSettings { portals: portals.split(',').map(str::to_owned).collect(), permanent }
 }
 
 fn initiator_settings(parsed: &Parsed) -> Result<InitiatorSettings, Failure> {
@@ -382,6 +412,7 @@ fn defaults_settings(parsed: &Parsed) -> Result<DefaultsSettings, Failure> {
         isns,
         isns_servers,
         discovery_chap,
+        chap_minimum: parsed.extra("chap-minimum").map(str::to_owned),
         access: parsed.extra("access").map(str::to_owned),
     })
 }
@@ -427,6 +458,11 @@ fn list_target(backend: &mut Backend, parsed: &Parsed) -> Result<(), Failure> {
         let _ = writeln!(text, "{:<61}{gap}{state:<9}{:<9}", target.name, target.sessions);
         for (label, value) in properties.iter().filter(|_| parsed.has('v')) {
             let _ = writeln!(text, "\t{label:<20}\t{value}");
+        }
+        // COMSTAR has no such line: it is there only when it says something.
+        if let Some(redirect) = target.redirect.as_ref().filter(|_| parsed.has('v')) {
+            let label = if redirect.permanent { "moved:" } else { "redirect:" };
+            let _ = writeln!(text, "\t{label:<20}\t{}", redirect.portals.join(","));
         }
     }
     print(&text);

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use iscsit::config::{
-    AuthMethod, Change, Defaults, Initiator, IscsiName, Portal, PortalGroup, Secret, TaggedGroup, Target,
+    AuthMethod, Change, ChapMinimum, Defaults, Initiator, IscsiName, Portal, PortalGroup, Redirection, Secret,
+    TaggedGroup, Target,
 };
 use serde::{Deserialize, Serialize};
 use stmf::config::Edit;
@@ -37,6 +38,8 @@ pub(super) struct TargetRow {
     chap_secret: Option<Secret>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     portal_groups: Vec<TaggedGroup>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redirection: Option<Redirection>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +66,7 @@ pub(super) struct DefaultsRow {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     isns_servers: Vec<Portal>,
     discovery_chap: bool,
+    chap_minimum: ChapMinimum,
 }
 
 impl Row {
@@ -181,15 +185,15 @@ pub(super) fn assemble(rows: Vec<Row>) -> (Configuration, Vec<LoadProblem>) {
 
 impl From<&Target> for TargetRow {
     fn from(target: &Target) -> Self {
-        let Target { name, alias, auth, chap_user, chap_secret, portal_groups } = target.clone();
-        Self { name, alias, auth, chap_user, chap_secret, portal_groups }
+        let Target { name, alias, auth, chap_user, chap_secret, portal_groups, redirection } = target.clone();
+        Self { name, alias, auth, chap_user, chap_secret, portal_groups, redirection }
     }
 }
 
 impl From<TargetRow> for Target {
     fn from(row: TargetRow) -> Self {
-        let TargetRow { name, alias, auth, chap_user, chap_secret, portal_groups } = row;
-        Self { name, alias, auth, chap_user, chap_secret, portal_groups }
+        let TargetRow { name, alias, auth, chap_user, chap_secret, portal_groups, redirection } = row;
+        Self { name, alias, auth, chap_user, chap_secret, portal_groups, redirection }
     }
 }
 
@@ -209,16 +213,25 @@ impl From<InitiatorRow> for Initiator {
 
 impl From<&Defaults> for DefaultsRow {
     fn from(defaults: &Defaults) -> Self {
-        let Defaults { alias, auth, radius_servers, radius_secret, isns, isns_servers, discovery_chap } =
+        let Defaults { alias, auth, radius_servers, radius_secret, isns, isns_servers, discovery_chap, chap_minimum } =
             defaults.clone();
-        Self { alias, auth, radius_servers, radius_secret, isns, isns_servers, discovery_chap }
+        Self { alias, auth, radius_servers, radius_secret, isns, isns_servers, discovery_chap, chap_minimum }
     }
 }
 
 impl From<DefaultsRow> for Defaults {
     fn from(row: DefaultsRow) -> Self {
-        let DefaultsRow { alias, auth, radius_servers, radius_secret, isns, isns_servers, discovery_chap } = row;
-        Self { alias, auth, radius_servers, radius_secret, isns, isns_servers, discovery_chap }
+        let DefaultsRow {
+            alias,
+            auth,
+            radius_servers,
+            radius_secret,
+            isns,
+            isns_servers,
+            discovery_chap,
+            chap_minimum,
+        } = row;
+        Self { alias, auth, radius_servers, radius_secret, isns, isns_servers, discovery_chap, chap_minimum }
     }
 }
 

@@ -37,6 +37,20 @@ pub(super) const CHECKS: &[Check] = &[
         peers: false,
         run: log,
     },
+    Check {
+        name: "chap/minimum",
+        claim: "an algorithm below the one that 'itadm modify-defaults --chap-minimum' asks for is refused",
+        needs: &[Need::Libiscsi],
+        peers: false,
+        run: minimum,
+    },
+    Check {
+        name: "login/redirection",
+        claim: "libiscsi follows a target that has moved, and logs in here again when it is back",
+        needs: &[Need::Libiscsi],
+        peers: false,
+        run: redirection,
+    },
 ];
 
 fn account(mutual: bool) -> Chap {
@@ -91,6 +105,45 @@ fn mutual(kind: Kind) -> Result<()> {
         // An initiator need not ask for the target's proof.
         admitted(&target.url_with("reader", SECRET, None))
     })
+}
+
+fn minimum(kind: Kind) -> Result<()> {
+    Target::start_configured(kind, 64 * MIB, Some(&account(false)))?.examine(|target| {
+        let url = target.url_with("reader", SECRET, None);
+        admitted(&url)?;
+        // Debian 12's libiscsi offers nothing above MD5.
+        target.administer(&["itadm", "modify-defaults", "--chap-minimum", "sha256"])?;
+        refused("MD5 below the minimum of SHA-256", &url)?;
+        target.administer(&["itadm", "modify-defaults", "--chap-minimum", "md5"])?;
+        admitted(&url)
+    })
+}
+
+fn redirection(kind: Kind) -> Result<()> {
+    let new = Target::start_configured(kind, 32 * MIB, None)?;
+    let new_portal = new.portal().to_string();
+    Target::start_configured(kind, 64 * MIB, None)?.examine(|old| {
+        let capacity = |expected: u64| {
+            let scratch = Scratch::new("client")?;
+            let finished = client(&scratch, "iscsi-readcapacity16", &["-i", INITIATOR, "-s", &old.url()])?;
+            ensure!(finished.success(), "iscsi-readcapacity16: {}", finished.output.trim());
+            let found: u64 = finished.output.trim().parse()?;
+            ensure!(found == expected, "a disk of {found} bytes and not of {expected} answered");
+            Ok(())
+        };
+        capacity(64 * MIB)?;
+        old.administer(&["itadm", "modify-target", "--redirect", &new_portal, old.iqn()])?;
+        capacity(32 * MIB)?;
+        // libiscsi follows a target that has moved for a while, and gives up on one that has for good: status 0102.
+        old.administer(&["itadm", "modify-target", "--moved", &new_portal, old.iqn()])?;
+        let (inside, words) = login(&old.url())?;
+        ensure!(!inside && words.contains("(258)"), "not told that the target has moved: {}", words.trim());
+        let said = old.log();
+        ensure!(said.contains("redirected login") && said.contains(&new_portal), "no line about it:\n{said}");
+        old.administer(&["itadm", "modify-target", "--redirect", "none", old.iqn()])?;
+        capacity(64 * MIB)
+    })?;
+    new.stop()
 }
 
 fn log(kind: Kind) -> Result<()> {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use iscsit::config as iscsi;
 use iscsit::config::{
-    AuthMethod, Defaults, DefaultsPatch, Initiator, InitiatorPatch, Patch, Portal, Target, TargetPatch,
+    AuthMethod, ChapMinimum, Defaults, DefaultsPatch, Initiator, InitiatorPatch, Patch, Portal, Redirection, Target,
+    TargetPatch,
 };
 use serde::{Deserialize, Serialize};
 use stmf::config::{Access, DefaultState, GroupKind, NewView, Settings};
@@ -63,6 +64,7 @@ pub(super) struct DefaultsTable {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     isns_servers: Vec<Portal>,
     discovery_chap: bool,
+    chap_minimum: ChapMinimum,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,6 +109,9 @@ pub(super) struct TargetTable {
     /// Portal groups and their tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     portal_groups: BTreeMap<String, u16>,
+    /// Where initiators are sent instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redirection: Option<Redirection>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,6 +158,7 @@ impl Document {
                 isns: defaults.isns,
                 isns_servers: defaults.isns_servers.clone(),
                 discovery_chap: defaults.discovery_chap,
+                chap_minimum: defaults.chap_minimum,
             },
             lus: lus.values().cloned().collect(),
             host_groups: groups(GroupKind::Host),
@@ -182,6 +188,7 @@ impl Document {
                     chap_user: target.chap_user.clone(),
                     chap_secret: secret(&target.chap_secret),
                     portal_groups: target.portal_groups.iter().map(|g| (g.group.clone(), g.tag)).collect(),
+                    redirection: target.redirection.clone(),
                 })
                 .collect(),
             initiators: iscsi
@@ -265,6 +272,7 @@ impl Document {
             isns: Some(table.isns),
             isns_servers: Patch::Set(table.isns_servers.clone()),
             discovery_chap: Some(table.discovery_chap),
+            chap_minimum: Some(table.chap_minimum),
         })?);
         for group in &self.portal_groups {
             config.commit(config.plan_create_portal_group(&group.name, &group.portals)?);
@@ -278,6 +286,7 @@ impl Document {
                 chap_user: set(&table.chap_user),
                 chap_secret: secret(&table.chap_secret, kept),
                 portal_groups: Patch::Set(table.portal_groups.keys().cloned().collect()),
+                redirection: table.redirection.clone().map_or(Patch::Keep, Patch::Set),
             };
             let (_, change) = config.plan_create_target(&patch, [0; 16])?;
             config.commit(match change {

@@ -1,8 +1,8 @@
 //! Targets, portal groups, initiators and defaults of the iSCSI port provider; target ports and sessions.
 
 use iscsit::config::{
-    AuthMethod, Change, ConfigError, DefaultsPatch, InitiatorPatch, Patch, Portal, PropertyError, PropertyOwner,
-    PropertyReason, Target, TargetPatch,
+    AuthMethod, Change, ChapMinimum, ConfigError, DefaultsPatch, ISCSI_PORT, InitiatorPatch, Patch, Portal,
+    PropertyError, PropertyOwner, PropertyReason, Redirection, Target, TargetPatch,
 };
 use stmf::config::Access;
 
@@ -10,7 +10,7 @@ use super::error::state_change;
 use super::{Engine, done};
 use crate::admin::api::{
     ApiError, DefaultsInfo, DefaultsSettings, Done, ErrorKind, Field, InitiatorInfo, InitiatorSettings, PortInfo,
-    PortalGroupInfo, SecretText, TargetInfo, TargetSettings,
+    PortalGroupInfo, RedirectSettings, SecretText, TargetInfo, TargetSettings,
 };
 use crate::admin::live::{ObjectState, SessionInfo};
 use crate::model::Transaction;
@@ -78,6 +78,10 @@ impl Engine {
             chap_user: target.chap_user.clone(),
             chap_secret: target.chap_secret.is_some(),
             portal_groups: target.portal_groups.iter().map(|group| (group.group.clone(), group.tag)).collect(),
+            redirect: target.redirection.as_ref().map(|redirection| RedirectSettings {
+                portals: redirection.portals.iter().map(Portal::to_string).collect(),
+                permanent: redirection.permanent,
+            }),
         };
         self.configuration.iscsi.targets().map(info).collect()
     }
@@ -151,6 +155,7 @@ impl Engine {
             isns: settings.isns,
             isns_servers: addresses("isnsserver", settings.isns_servers, ISNS_PORT, &mut errors),
             discovery_chap: settings.discovery_chap,
+            chap_minimum: chap_minimum(settings.chap_minimum.as_deref(), &mut errors),
         };
         refuse(PropertyOwner::Defaults, errors)?;
         let change = self.configuration.iscsi.plan_modify_defaults(&patch)?;
@@ -173,6 +178,7 @@ impl Engine {
             isns: defaults.isns,
             isns_servers: texts(&defaults.isns_servers),
             discovery_chap: defaults.discovery_chap,
+            chap_minimum: defaults.chap_minimum.to_string(),
             access: match self.configuration.stmf.settings().access {
                 Access::All => "all".into(),
                 Access::Named => "named".into(),
@@ -291,6 +297,7 @@ fn target_patch(settings: TargetSettings) -> Result<TargetPatch, ApiError> {
         chap_user: patch(settings.chap_user),
         chap_secret: secret(settings.chap_secret),
         portal_groups: patch(settings.portal_groups),
+        redirection: redirection(settings.redirect, &mut errors),
     };
     refuse(PropertyOwner::Target, errors)?;
     Ok(wish)
@@ -323,6 +330,23 @@ fn auth(field: Field<String>, errors: &mut Vec<PropertyError>) -> Patch<AuthMeth
                 Patch::Keep
             }
         },
+    }
+}
+
+fn chap_minimum(text: Option<&str>, errors: &mut Vec<PropertyError>) -> Option<ChapMinimum> {
+    let refused = |reason| errors.push(PropertyError { property: "chap-minimum", reason });
+    text?.parse().map_err(refused).ok()
+}
+
+fn redirection(field: Field<RedirectSettings>, errors: &mut Vec<PropertyError>) -> Patch<Redirection> {
+    let (portals, permanent) = match field {
+        Field::Keep => return Patch::Keep,
+        Field::Clear => return Patch::Clear,
+        Field::Set(settings) => (settings.portals, settings.permanent),
+    };
+    match addresses("redirect", Field::Set(portals), ISCSI_PORT, errors) {
+        Patch::Set(portals) => Patch::Set(Redirection { portals, permanent }),
+        _ => Patch::Keep,
     }
 }
 
