@@ -9,6 +9,7 @@ mod fuzz;
 mod interop;
 mod packages;
 mod process;
+mod python;
 mod report;
 mod scratch;
 mod test;
@@ -26,6 +27,8 @@ Commands:
   interop      Run real initiators against a target
   conformance  Run libiscsi's iscsi-test-cu, every test by itself, and compare with the committed table
   bench-peers  Measure the target beside others and write docs/performance.md
+  wheel        Build the wheel of the Python package
+  bench-python Measure disks that are Python objects against a disk in memory
   fuzz         Run the fuzzers for a while (nightly toolchain and cargo-fuzz)
 
 `cargo xtask COMMAND --help` says more.
@@ -42,6 +45,8 @@ fn main() -> ExitCode {
         Some("interop") => interop::main(&rest),
         Some("conformance") => conformance::main(&rest),
         Some("bench-peers") => bench_peers::main(&rest),
+        Some("wheel") => python::wheel(&rest),
+        Some("bench-python") => python::bench(&rest),
         Some("fuzz") => fuzz::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

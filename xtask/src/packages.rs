@@ -1,6 +1,7 @@
 //! Debian packages that the tests need: looked for, and installed where that is possible.
 
 use crate::process::{capture, find};
+use crate::python;
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
@@ -11,6 +12,8 @@ pub(crate) enum Need {
     Libiscsi,
     /// `qemu-img` and `qemu-io` with the iSCSI driver.
     Qemu,
+    /// `python3` with `venv`, to build and test the Python package.
+    Python,
     /// Debian's user-space target, the peer that we measure ourselves against; only where it is asked for.
     Tgt,
     /// Another one of Debian's, for the same purpose.
@@ -23,6 +26,7 @@ impl Need {
             Self::Libiscsi => &["libiscsi-bin"],
             // The driver is a module that QEMU loads only from a package of its very own version.
             Self::Qemu => &["qemu-utils", "qemu-block-extra"],
+            Self::Python => &["python3-venv"],
             Self::Tgt => &["tgt"],
             Self::Istgt => &["istgt"],
         }
@@ -33,6 +37,7 @@ impl Need {
         match self {
             Self::Libiscsi => missing_program("iscsi-test-cu", "libiscsi-bin"),
             Self::Qemu => missing_program("qemu-img", "qemu-utils").or_else(qemu_without_iscsi),
+            Self::Python => python::missing(),
             Self::Tgt => missing_program("tgtd", "tgt"),
             Self::Istgt => missing_program("istgt", "istgt"),
         }

@@ -4,7 +4,7 @@ use crate::interop::target::Kind;
 use crate::packages::{self, Need};
 use crate::process::{Finished, find, run_limited};
 use crate::report::{Tally, human, tail};
-use crate::{conformance, interop, workspace};
+use crate::{conformance, interop, python, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", about: "clippy on all targets, warnings fail", run: clippy },
     Step { name: "build", about: "the server and all tests, in the profile of the tests", run: build },
     Step { name: "test", about: "unit, vector, property and two-ended tests, and the fuzz corpora", run: test },
+    Step { name: "python", about: "the Python package: pip install, pytest, stubs and types", run: python_step },
     Step { name: "doctest", about: "the examples in the documentation", run: doctest },
     Step { name: "doc", about: "the documentation itself, warnings fail", run: doc },
     Step { name: "bench", about: "every benchmark once, without measuring", run: bench },
@@ -167,7 +168,7 @@ fn counted(context: &Shared, step: &str, arguments: &[&str]) -> Result<Outcome> 
 }
 
 fn packages_step(context: &Shared) -> Result<Outcome> {
-    let needs = [Need::Libiscsi, Need::Qemu];
+    let needs = [Need::Libiscsi, Need::Qemu, Need::Python];
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return Ok(passed("all there"));
@@ -200,6 +201,13 @@ fn build(context: &Shared) -> Result<Outcome> {
 
 fn test(context: &Shared) -> Result<Outcome> {
     counted(context, "test", &["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"])
+}
+
+fn python_step(_: &Shared) -> Result<Outcome> {
+    Ok(match python::test()? {
+        Ok((tally, details)) => Outcome { tally, note: tally.to_string(), details },
+        Err(reason) => skipped(reason),
+    })
 }
 
 fn doctest(context: &Shared) -> Result<Outcome> {
