@@ -130,8 +130,16 @@ pub enum Request {
         #[serde(default)]
         keep_views: bool,
     },
-    /// Lists the logical units by name: those registered, and those that only have view entries.
-    ListLus {},
+    /// Lists the logical units by name: those registered, and those that only have view entries. A long list is read
+    /// in parts: `limit` units, then those `after` the last one.
+    ListLus {
+        /// Only units whose name is greater than this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        /// At most so many; all if missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<usize>,
+    },
     /// Brings a logical unit online or offline.
     SetLuState {
         /// Its name.

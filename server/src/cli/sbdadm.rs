@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use super::backend::{Backend, Places};
 use super::getopt::{Operands, OptionSpec, Parsed, Subcommand, Tool};
-use super::stmfadm::{absolute, done, unexpected};
+use super::stmfadm::{absolute, done, each_part_of_lus};
 use super::terminal::{complain, print, print_json, stop};
-use crate::admin::{Answer, ApiError, DiskInfo, ErrorKind, LuInfo, Request};
+use crate::admin::{ApiError, DiskInfo, ErrorKind, LuInfo, Request};
 
 static TOOL: Tool = Tool {
     name: "sbdadm",
@@ -114,7 +114,8 @@ fn guid(text: &str) -> Result<String, ApiError> {
 }
 
 fn list_lu(backend: &mut Backend, parsed: &Parsed) -> Result<(), ApiError> {
-    let Answer::Lus(mut lus) = backend.call(Request::ListLus {})? else { return Err(unexpected()) };
+    let mut lus = Vec::new();
+    each_part_of_lus(backend, |part| lus.extend(part))?;
     lus.retain(|lu| lu.disk.is_some());
     if parsed.extensions.json || !lus.is_empty() {
         show(parsed, &format!("\nFound {} LU(s)\n", lus.len()), &lus);

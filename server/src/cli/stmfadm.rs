@@ -379,16 +379,42 @@ fn list_lu(backend: &mut Backend, parsed: &Parsed) -> Outcome {
     for operand in &parsed.operands {
         guid(operand, " long")?;
     }
-    let Answer::Lus(lus) = backend.call(Request::ListLus {})? else { return Err(unexpected()) };
-    let (lus, failed) = choose(lus, &parsed.operands, |lu: &LuInfo, name| lu.guid.eq_ignore_ascii_case(name));
+    let show = |lus: &[LuInfo]| {
+        let text = |lu: &LuInfo| if parsed.extensions.parsable { lu_line(lu) } else { lu_text(lu, parsed.has('v')) };
+        print(&lus.iter().map(text).collect::<String>());
+    };
+    if parsed.operands.is_empty() && !parsed.extensions.json {
+        // Part by part: neither here nor in the server does a long list stand in memory.
+        each_part_of_lus(backend, |lus| show(&lus))?;
+        return Ok(0);
+    }
+    let mut all = Vec::new();
+    each_part_of_lus(backend, |lus| all.extend(lus))?;
+    let (lus, failed) = choose(all, &parsed.operands, |lu: &LuInfo, name| lu.guid.eq_ignore_ascii_case(name));
     if parsed.extensions.json {
         print_json(&lus);
-        return Ok(failed);
-    }
-    for lu in &lus {
-        print(&if parsed.extensions.parsable { lu_line(lu) } else { lu_text(lu, parsed.has('v')) });
+    } else {
+        show(&lus);
     }
     Ok(failed)
+}
+
+/// How many logical units are asked for at a time.
+const LUS_AT_A_TIME: usize = 256;
+
+/// Hands the list of logical units over, part by part.
+pub(super) fn each_part_of_lus(backend: &mut Backend, mut take: impl FnMut(Vec<LuInfo>)) -> Result<(), ApiError> {
+    let mut after = None;
+    loop {
+        let request = Request::ListLus { after, limit: Some(LUS_AT_A_TIME) };
+        let Answer::Lus(lus) = backend.call(request)? else { return Err(unexpected()) };
+        after = lus.last().map(|lu| lu.guid.clone());
+        let is_last = lus.len() < LUS_AT_A_TIME;
+        take(lus);
+        if is_last {
+            return Ok(());
+        }
+    }
 }
 
 fn state(state: Option<ObjectState>) -> String {

@@ -234,16 +234,13 @@ impl Engine {
 
     /// Gives a relative target port identifier to targets without one.
     pub(super) fn number_ports(&mut self) {
-        let unnumbered: Vec<String> =
-            self.configuration.iscsi.targets().map(|target| target.name.to_string()).collect();
-        for target in
-            unnumbered.into_iter().filter(|name| !self.configuration.ports.contains_key(name)).collect::<Vec<_>>()
-        {
-            let ports = vec![(target, self.configuration.free_port())];
-            if let Err(error) = self.commit(Transaction { ports, ..Transaction::default() }) {
-                tracing::warn!("cannot number the target ports: {error}");
-                return;
-            }
+        let used: std::collections::BTreeSet<u16> = self.configuration.ports.values().copied().collect();
+        let mut free = (1..=u16::MAX).filter(|number| !used.contains(number));
+        let names = self.configuration.iscsi.targets().map(|target| target.name.to_string());
+        let unnumbered = names.filter(|name| !self.configuration.ports.contains_key(name));
+        let ports = unnumbered.map(|name| (name, free.next())).collect();
+        if let Err(error) = self.commit(Transaction { ports, ..Transaction::default() }) {
+            tracing::warn!("cannot number the target ports: {error}");
         }
     }
 

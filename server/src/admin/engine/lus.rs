@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lu_sbd::ModifyError;
 use lu_sbd::meta::{Identity, LoadError, RecordFile};
 use lu_sbd::properties::{CreateProperties, ModifyProperties};
+use lu_sbd::{ModifyError, SbdLu};
 use scsi_core::GuidHost;
 use stmf::Guid;
 
@@ -17,6 +17,11 @@ use super::{Engine, done};
 use crate::admin::api::{ApiError, Done, ErrorKind, LuInfo};
 use crate::admin::live::ObjectState;
 use crate::model::{LuRecord, Transaction};
+
+/// How many threads open the files of logical units when a server starts.
+const START_UP_THREADS: usize = 8;
+/// Fewer units are not worth a thread.
+const MIN_UNITS_OF_A_THREAD: usize = 64;
 
 impl Engine {
     pub(super) fn create_lu(
@@ -126,10 +131,26 @@ impl Engine {
     }
 
     pub(super) fn list_lus(&self) -> Vec<LuInfo> {
+        self.lu_names().into_iter().map(|guid| self.lu_info(guid)).collect()
+    }
+
+    /// A part of the list.
+    pub(super) fn list_some_lus(&self, after: Option<&str>, limit: Option<usize>) -> Result<Vec<LuInfo>, ApiError> {
+        let mut guids = self.lu_names();
+        if let Some(after) = after {
+            let after = stmf::guid::parse(after)?;
+            guids.drain(..guids.partition_point(|guid| *guid <= after));
+        }
+        guids.truncate(limit.unwrap_or(usize::MAX));
+        Ok(guids.into_iter().map(|guid| self.lu_info(guid)).collect())
+    }
+
+    /// The names of all units that are configured or have view entries, ascending.
+    fn lu_names(&self) -> Vec<Guid> {
         let mut guids: Vec<Guid> = self.units.keys().copied().collect();
         guids.extend(self.configuration.stmf.units_with_views().filter(|guid| !self.units.contains_key(guid)));
         guids.sort_unstable();
-        guids.into_iter().map(|guid| self.lu_info(guid)).collect()
+        guids
     }
 
     fn lu_info(&self, guid: Guid) -> LuInfo {
@@ -174,17 +195,36 @@ impl Engine {
         Ok(done())
     }
 
+    /// Brings every unit up that is not. Their files are opened by several threads: each costs a few system calls that
+    /// wait for a disk, and a server may have thousands of units.
+    pub(super) fn bring_all_up(&mut self) {
+        let closed: Vec<(Guid, &Unit)> =
+            self.units.iter().filter(|(_, unit)| unit.lu.is_none()).map(|(guid, unit)| (*guid, unit)).collect();
+        let open = |part: &[(Guid, &Unit)]| part.iter().map(|(guid, unit)| (*guid, unit.open())).collect::<Vec<_>>();
+        let size = closed.len().div_ceil(START_UP_THREADS).max(MIN_UNITS_OF_A_THREAD);
+        let opened = std::thread::scope(|scope| {
+            let threads: Vec<_> = closed.chunks(size).map(|part| scope.spawn(move || open(part))).collect();
+            // A thread that panicked has said so; its units are tried again.
+            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect::<Vec<_>>()
+        });
+        for (guid, opened) in opened {
+            self.register(guid, opened);
+        }
+    }
+
     /// Opens a unit and registers it; says in the log when that fails for a new reason.
     pub(super) fn bring_up(&mut self, guid: Guid) {
-        let (Some(live), Some(unit)) = (self.live.as_ref(), self.units.get_mut(&guid)) else { return };
-        if unit.lu.is_some() {
-            return;
+        if let Some(unit) = self.units.get(&guid).filter(|unit| unit.lu.is_none()) {
+            self.register(guid, unit.open());
         }
+    }
+
+    fn register(&mut self, guid: Guid, opened: Result<Arc<SbdLu>, String>) {
+        let (Some(live), Some(unit)) = (self.live.as_ref(), self.units.get_mut(&guid)) else { return };
         let online = self.configuration.stmf.settings().default_lu_state == stmf::config::DefaultState::Online;
-        let opened = unit
-            .open()
+        let registered = opened
             .and_then(|open| live.register_lu(open.clone(), online).map_err(|error| error.to_string()).map(|()| open));
-        match opened {
+        match registered {
             Ok(open) => {
                 if unit.problem.take().is_some() {
                     tracing::info!("logical unit {guid:X} is back: {}", unit.record.file.display());

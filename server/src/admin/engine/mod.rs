@@ -99,16 +99,12 @@ impl Engine {
     pub fn attach(&mut self, live: Arc<dyn Live>) {
         self.live = Some(live);
         self.number_ports();
-        for guid in self.units.keys().copied().collect::<Vec<_>>() {
-            self.bring_up(guid);
-        }
+        self.bring_all_up();
     }
 
     /// Tries the logical units again whose files were missing or unusable. To be called every few seconds.
     pub fn retry_units(&mut self) {
-        for guid in self.units.iter().filter(|(_, unit)| unit.lu.is_none()).map(|(guid, _)| *guid).collect::<Vec<_>>() {
-            self.bring_up(guid);
-        }
+        self.bring_all_up();
     }
 
     /// Takes every logical unit out of service: the server is about to stop. Waits until they are drained and their
@@ -176,7 +172,7 @@ impl Engine {
                 self.modify_lu(&lu, size.as_deref(), &properties).map(Answer::Done)
             }
             Request::DeleteLu { lu, keep_views } => self.delete_lu(&lu, keep_views).map(Answer::Done),
-            Request::ListLus {} => Ok(Answer::Lus(self.list_lus())),
+            Request::ListLus { after, limit } => self.list_some_lus(after.as_deref(), limit).map(Answer::Lus),
             Request::SetLuState { lu, online } => self.set_lu_state(&lu, online).map(Answer::Done),
             Request::ListPorts {} => Ok(Answer::Ports(self.list_ports())),
             Request::SetPortState { target, online } => self.set_port_state(&target, online).map(Answer::Done),
