@@ -61,6 +61,15 @@ pub(crate) fn record(
     })
 }
 
+/// All portals of `target` with their tags, in ascending order of tags.
+pub(crate) fn portals(config: &Config, defaults: &DefaultPortals, target: &Target) -> Vec<(SocketAddr, u16)> {
+    if target.portal_groups.is_empty() {
+        defaults.advertised.iter().map(|address| (*address, DEFAULT_TAG)).collect()
+    } else {
+        config.portals_of(target).map(|(tag, portal)| (portal.address(), tag)).collect()
+    }
+}
+
 fn reachable(from: IpAddr, to: IpAddr) -> bool {
     from.is_loopback() || !to.is_loopback()
 }

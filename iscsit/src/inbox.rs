@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use stmf::Stmf;
 use stmf::provider::{Effect, LogicalUnit, Mailbox, StoreDone, StoreSink};
 
-use crate::worker::{SessionKey, StoreTicket};
+use crate::worker::{ConnectionId, SessionKey, StoreTicket};
 
 /// Wakes the thread that drives a worker: after it, [`Worker::handle_mail`](crate::Worker::handle_mail) is due.
 pub trait Waker: Send + Sync {
@@ -24,12 +24,15 @@ pub(crate) enum Letter {
     Look { session: SessionKey },
     /// The outcome of an asynchronous store operation.
     Stored { ticket: StoreTicket, done: StoreDone },
+    /// Somebody outside has judged the proof of a login.
+    Judged { connection: ConnectionId, verdict: Result<(), String> },
 }
 
 /// The queue of letters to one worker.
 ///
 /// It is not bounded by a number of its own: what can be in it is bounded by the tasks in flight, of which each puts
-/// at most a few letters here, and by the sessions, of which each has at most one [`Letter::Look`] waiting.
+/// at most a few letters here, by the sessions, of which each has at most one [`Letter::Look`] waiting, and by the logins,
+/// of which each asks once.
 pub(crate) struct Inbox {
     letters: Mutex<Vec<Letter>>,
     /// Set while a wake-up is on its way, so that a burst of letters costs one.
@@ -103,6 +106,39 @@ impl Mailbox for SessionMailbox {
     fn wake(&self) {
         // A worker that is gone has no session left to look at.
         let _ = self.inbox.put(Letter::Look { session: self.session });
+    }
+}
+
+/// The right to say whether the proof of a login is right, once and from any thread. Dropped without a word it says no:
+/// no login waits for ever.
+#[derive(Debug)]
+pub struct ProofAnswer {
+    inbox: Arc<Inbox>,
+    connection: ConnectionId,
+    given: bool,
+}
+
+impl ProofAnswer {
+    pub(crate) fn new(inbox: Arc<Inbox>, connection: ConnectionId) -> Self {
+        Self { inbox, connection, given: false }
+    }
+
+    /// Says that the proof is right, or why not, for the log.
+    pub fn give(mut self, verdict: Result<(), String>) {
+        self.put(verdict);
+    }
+
+    fn put(&mut self, verdict: Result<(), String>) {
+        if !mem::replace(&mut self.given, true) {
+            // A worker that is gone has no login left.
+            let _ = self.inbox.put(Letter::Judged { connection: self.connection, verdict });
+        }
+    }
+}
+
+impl Drop for ProofAnswer {
+    fn drop(&mut self) {
+        self.put(Err("nobody could check its proof".into()));
     }
 }
 

@@ -8,16 +8,18 @@
 pub mod config;
 mod discovery;
 mod inbox;
+pub mod isns;
 mod limits;
 mod notice;
 mod provider;
+pub mod radius;
 mod session_map;
 mod worker;
 
 pub use discovery::DefaultPortals;
-pub use inbox::Waker;
+pub use inbox::{ProofAnswer, Waker};
 pub use limits::Limits;
 pub use notice::Notice;
-pub use provider::{Entropy, Provider, ProviderConfig};
+pub use provider::{Entropy, ProofChecker, Provider, ProviderConfig};
 pub use session_map::WorkerId;
 pub use worker::{ConnectionId, Parcel, StoreJob, StoreTicket, TooManyConnections, Worker, WorkerEvent, WorkerHandle};

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use iscsi_proto::auth::chap::Proof;
 use iscsi_proto::target::{ConnectionConfig, SessionConfig, TargetRecord};
-use stmf::{LoginRefusal, Stmf};
+use stmf::{LoginRefusal, State, Stmf};
 
 use crate::config::{Config, Target};
 use crate::discovery::{self, DefaultPortals};
+use crate::inbox::ProofAnswer;
+use crate::isns;
 use crate::limits::Limits;
 use crate::session_map::{SessionMap, WorkerId};
 
@@ -18,6 +21,15 @@ use crate::session_map::{SessionMap, WorkerId};
 pub trait Entropy: Send + Sync {
     /// Fills `bytes`.
     fn fill(&self, bytes: &mut [u8]);
+}
+
+/// Checks proofs of logins outside: RADIUS.
+///
+/// [`check`](Self::check) is called by the thread that drives a worker and must not wait. The login goes on when the
+/// answer is given; it has the rest of the login timeout for that.
+pub trait ProofChecker: Send + Sync {
+    /// Begins to find out whether `proof` is right.
+    fn check(&self, proof: Proof, answer: ProofAnswer);
 }
 
 /// Everything that a provider is made of; what is not given has a default.
@@ -49,6 +61,7 @@ pub struct Provider {
     unix_time: Box<dyn Fn() -> u64 + Send + Sync>,
     sessions: SessionMap,
     workers: AtomicUsize,
+    proof_checker: ArcSwapOption<Box<dyn ProofChecker>>,
 }
 
 /// What a login needs to know of the target it asked for.
@@ -72,6 +85,7 @@ impl Provider {
             unix_time: config.unix_time,
             sessions: SessionMap::default(),
             workers: AtomicUsize::new(0),
+            proof_checker: ArcSwapOption::empty(),
         })
     }
 
@@ -94,6 +108,18 @@ impl Provider {
     /// Sets the portals of the default portal group.
     pub fn set_default_portals(&self, portals: DefaultPortals) {
         self.default_portals.store(Arc::new(portals));
+    }
+
+    /// Sets who checks the proofs of logins to targets whose method is `radius`. Without one they are refused.
+    pub fn set_proof_checker(&self, checker: Option<Box<dyn ProofChecker>>) {
+        self.proof_checker.store(checker.map(Arc::new));
+    }
+
+    /// Asks for the verdict about a proof; without anybody to ask, the answer is no.
+    pub(crate) fn check_proof(&self, proof: Proof, answer: ProofAnswer) {
+        if let Some(checker) = &*self.proof_checker.load() {
+            checker.check(proof, answer);
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -148,6 +174,28 @@ impl Provider {
             .filter(|target| self.admit(&config, initiator, target).is_ok())
             .filter_map(|target| discovery::record(&config, &defaults, target, local))
             .collect()
+    }
+
+    /// Every target that takes logins, with the portals where it does and their tags, in ascending order of tags: what a
+    /// name service is told.
+    pub fn advertisement(&self) -> Vec<isns::Node> {
+        let config = self.config.load();
+        let defaults = self.default_portals.load();
+        let online =
+            |target: &&Target| self.stmf.target(target.name.as_str()).is_ok_and(|status| status.state == State::Online);
+        let node = |target: &Target| isns::Node {
+            name: target.name.to_string(),
+            alias: target.alias.clone().or_else(|| config.defaults().alias.clone()),
+            portals: {
+                let mut portals = discovery::portals(&config, &defaults, target);
+                // Loopback is of no use to others, unless there is nothing else.
+                if portals.iter().any(|(portal, _)| !portal.ip().is_loopback()) {
+                    portals.retain(|(portal, _)| !portal.ip().is_loopback());
+                }
+                portals
+            },
+        };
+        config.targets().filter(online).map(node).filter(|node| !node.portals.is_empty()).collect()
     }
 
     /// Whether `initiator` may log in to `target`, apart from authentication.

@@ -13,7 +13,8 @@ use iscsi_proto::login::DigestPreference;
 use iscsi_proto::pdu::{Isid, LoginStatus};
 use iscsit::config::{AuthMethod, ChapMinimum, Config, DefaultsPatch, InitiatorPatch, Patch, Redirection, TargetPatch};
 use iscsit::{
-    ConnectionId, DefaultPortals, Entropy, Limits, Notice, Provider, ProviderConfig, Waker, Worker, WorkerEvent,
+    ConnectionId, DefaultPortals, Entropy, Limits, Notice, ProofAnswer, ProofChecker, Provider, ProviderConfig, Waker,
+    Worker, WorkerEvent,
 };
 use lu_sbd::SbdLu;
 use lu_sbd::meta::{Identity, NoRecord};
@@ -474,6 +475,57 @@ fn mutual_chap_proves_the_target_too() {
         });
         let host = Host::new(&mut bench, config);
         assert_eq!(host.logged_in() == 1, proven, "{:?}", host.login_error());
+    }
+}
+
+/// Keeps what it is asked.
+#[derive(Clone, Default)]
+struct Clerk(Arc<std::sync::Mutex<Vec<(chap::Proof, ProofAnswer)>>>);
+
+impl ProofChecker for Clerk {
+    fn check(&self, proof: chap::Proof, answer: ProofAnswer) {
+        self.0.lock().unwrap().push((proof, answer));
+    }
+}
+
+#[test]
+fn a_proof_for_radius_is_judged_outside_and_later() {
+    for verdict in [Some(Ok(())), Some(Err("the server is cross".to_owned())), None] {
+        let mut bench = Bench::new();
+        bench.configure(|config| {
+            let defaults = DefaultsPatch {
+                auth: Patch::Set(AuthMethod::Radius),
+                radius_servers: Patch::Set(vec!["192.0.2.9:1812".parse().unwrap()]),
+                radius_secret: Patch::Set("shared between two".into()),
+                ..DefaultsPatch::default()
+            };
+            let change = config.plan_modify_defaults(&defaults).unwrap();
+            config.commit(change);
+        });
+        let clerk = Clerk::default();
+        bench.provider.set_proof_checker(Some(Box::new(clerk.clone())));
+        let mut config = login_config();
+        // The initiator would rather have another one, but RADIUS knows only MD5.
+        config.algorithms = vec![chap::Algorithm::SHA256, chap::Algorithm::MD5];
+        config.credentials = Some(chap::Credentials { name: HOST.into(), secret: chap::Secret::new(SECRET) });
+        let mut host = Host::new(&mut bench, config);
+        assert_eq!((host.logged_in(), host.login_error()), (0, None), "it waits");
+        let (proof, answer) = clerk.0.lock().unwrap().pop().unwrap();
+        assert_eq!((proof.name.as_str(), proof.algorithm), (HOST, chap::Algorithm::MD5));
+        assert!(proof.verify(SECRET.as_bytes()));
+        match verdict.clone() {
+            Some(verdict) => answer.give(verdict),
+            None => drop(answer),
+        }
+        host.run(&mut bench);
+        assert_eq!(host.logged_in(), usize::from(verdict == Some(Ok(()))), "{verdict:?}");
+        if verdict != Some(Ok(())) {
+            let refused = LoginError::Refused { status: LoginStatus::AUTHENTICATION_FAILURE };
+            assert_eq!(host.login_error(), Some(&refused));
+            let words: Vec<String> = bench.notices.iter().map(ToString::to_string).collect();
+            let reason = if verdict.is_some() { "cross" } else { "nobody could check" };
+            assert!(words.iter().any(|line| line.contains(reason)), "{words:?}");
+        }
     }
 }
 

@@ -14,6 +14,10 @@ pub(crate) enum Need {
     Qemu,
     /// `python3` with `venv`, to build and test the Python package.
     Python,
+    /// The RADIUS server.
+    Freeradius,
+    /// The iSNS server and its control program.
+    Isns,
     /// Debian's user-space target, the peer that we measure ourselves against; only where it is asked for.
     Tgt,
     /// Another one of Debian's, for the same purpose.
@@ -27,6 +31,8 @@ impl Need {
             // The driver is a module that QEMU loads only from a package of its very own version.
             Self::Qemu => &["qemu-utils", "qemu-block-extra"],
             Self::Python => &["python3-venv"],
+            Self::Freeradius => &["freeradius"],
+            Self::Isns => &["open-isns-server", "open-isns-utils"],
             Self::Tgt => &["tgt"],
             Self::Istgt => &["istgt"],
         }
@@ -38,6 +44,10 @@ impl Need {
             Self::Libiscsi => missing_program("iscsi-test-cu", "libiscsi-bin"),
             Self::Qemu => missing_program("qemu-img", "qemu-utils").or_else(qemu_without_iscsi),
             Self::Python => python::missing(),
+            Self::Freeradius => missing_program("freeradius", "freeradius"),
+            Self::Isns => {
+                missing_program("isnsd", "open-isns-server").or_else(|| missing_program("isnsadm", "open-isns-utils"))
+            }
             Self::Tgt => missing_program("tgtd", "tgt"),
             Self::Istgt => missing_program("istgt", "istgt"),
         }

@@ -168,7 +168,7 @@ fn counted(context: &Shared, step: &str, arguments: &[&str]) -> Result<Outcome> 
 }
 
 fn packages_step(context: &Shared) -> Result<Outcome> {
-    let needs = [Need::Libiscsi, Need::Qemu, Need::Python];
+    let needs = [Need::Libiscsi, Need::Qemu, Need::Python, Need::Freeradius, Need::Isns];
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return Ok(passed("all there"));

@@ -36,7 +36,8 @@ pub struct ChapPolicy {
 pub enum ChapVerifier {
     /// We do, with these credentials.
     Credentials(Credentials),
-    /// The owner does, asked by [`super::LoginEvent::Verify`]: RADIUS, for example.
+    /// The owner does, asked by [`super::LoginEvent::Verify`]: RADIUS, whose CHAP-Password has room for MD5 alone
+    /// (RFC 2865 5.3), which is therefore the only algorithm taken.
     External,
 }
 
@@ -252,6 +253,8 @@ impl Security {
             return Err(NegotiationError::WrongPhase(key).into());
         }
         let offered = list.split(',').filter_map(|number| Some(Algorithm(parse_number(number)?.try_into().ok()?)));
+        let external = matches!(policy.verifier, ChapVerifier::External);
+        let offered = offered.filter(|algorithm| !external || *algorithm == Algorithm::MD5);
         let mut authenticator = Authenticator::new(offered, policy.minimum)?;
         let algorithm = authenticator.algorithm().unwrap_or(Algorithm::MD5);
         authenticator.challenge(policy.identifier, policy.challenge.clone());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use iscsi_proto::auth::chap::{self, Credentials};
+use iscsi_proto::auth::chap::{self, Algorithm, Credentials};
 use iscsi_proto::login::{AuthPolicy, ChapPolicy, ChapVerifier, LoginIdentity, LoginPolicy, SessionType};
 use iscsi_proto::pdu::LoginStatus;
 use iscsi_proto::target::{CloseReason, Connection, ConnectionEvent, ConnectionKey, EndReason, EnterError, Session};
@@ -14,7 +14,7 @@ use super::session::SessionEntry;
 use super::timers::Timer;
 use super::{ConnectionId, Parcel, SessionKey, Stage, Worker, WorkerEvent};
 use crate::config::{AuthMethod, Config, Redirection, Secret};
-use crate::inbox::SessionMailbox;
+use crate::inbox::{ProofAnswer, SessionMailbox};
 use crate::notice::Notice;
 use crate::provider::{LoginTarget, Provider};
 use crate::session_map::{SessionName, WorkerId};
@@ -69,11 +69,11 @@ impl Worker {
                     }
                     self.decide_login(id);
                 }
-                // Proofs are verified in place: the policies given name credentials.
-                ConnectionEvent::Verify(_) => {
-                    if let Some(login) = self.login_stage(id) {
-                        login.connection.verified(false);
-                    }
+                // Proofs by the secrets of the configuration are verified in place; this one is for somebody outside,
+                // who answers in a letter.
+                ConnectionEvent::Verify(proof) => {
+                    let answer = ProofAnswer::new(Arc::clone(&self.inbox), id);
+                    self.provider.check_proof(proof, answer);
                 }
                 ConnectionEvent::Negotiated(_) => {
                     self.finish_login(now, id);
@@ -175,10 +175,10 @@ impl Worker {
         let config = self.provider.config();
         let initiator = identity.initiator_name.as_str();
         if identity.session_type == SessionType::Discovery {
-            let (auth, words) = if config.defaults().discovery_chap {
-                self.chap(&config, initiator, None)?
-            } else {
-                (AuthPolicy::None, "none")
+            let (auth, words) = match config.defaults().auth {
+                _ if !config.defaults().discovery_chap => (AuthPolicy::None, "none"),
+                Some(AuthMethod::Radius) => self.radius(&config, None)?,
+                _ => self.chap(&config, initiator, None)?,
             };
             return Ok((LoginPolicy { auth, ..LoginPolicy::open(None) }, words));
         }
@@ -218,7 +218,8 @@ impl Worker {
                 self.chap(&config, initiator, own)?
             }
             AuthMethod::Radius => {
-                return Err(Refusal(LoginStatus::AUTHENTICATION_FAILURE, "no RADIUS server is set up".into()).into());
+                let own = target.chap_secret.as_ref().map(|secret| (target.effective_chap_user(), secret));
+                self.radius(&config, own)?
             }
         };
         let target_alias = target.alias.clone().or_else(|| config.defaults().alias.clone());
@@ -250,6 +251,41 @@ impl Worker {
             }),
             "CHAP",
         ))
+    }
+
+    /// CHAP that a RADIUS server checks, and `own` for the other direction.
+    fn radius(&self, config: &Config, own: Option<(&str, &Secret)>) -> Result<(AuthPolicy, &'static str), Refusal> {
+        let refused = |reason: &str| Refusal(LoginStatus::AUTHENTICATION_FAILURE, reason.into());
+        let defaults = config.defaults();
+        if defaults.radius_servers.is_empty() || defaults.radius_secret.is_none() {
+            return Err(refused("no RADIUS server is set up (itadm modify-defaults -r ADDRESS -d)"));
+        }
+        let minimum = config.defaults().chap_minimum.algorithm();
+        if minimum.strength() > Algorithm::MD5.strength() {
+            return Err(refused("RADIUS knows CHAP with MD5 only, and that is forbidden here"));
+        }
+        let [identifier] = self.provider.random();
+        Ok((
+            AuthPolicy::Chap(ChapPolicy {
+                identifier,
+                challenge: self.provider.random::<CHALLENGE_BYTES>().to_vec(),
+                minimum,
+                verifier: ChapVerifier::External,
+                mutual: own.map(|(user, secret)| credentials(user, secret)),
+            }),
+            "CHAP by RADIUS",
+        ))
+    }
+
+    /// The word of the one who was asked about a proof.
+    pub(super) fn proof_judged(&mut self, now: Instant, id: ConnectionId, verdict: &Result<(), String>) {
+        let Some(login) = self.login_stage(id) else { return };
+        if let Err(reason) = verdict {
+            login.refusal = Some(reason.clone());
+        }
+        login.connection.verified(verdict.is_ok());
+        self.drive_login(now, id);
+        self.after_connection(id);
     }
 
     fn find_session(&self, identity: &LoginIdentity, target: &str, tag: u16) -> Option<SessionKey> {

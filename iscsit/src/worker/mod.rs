@@ -482,6 +482,7 @@ impl Worker {
                 self.settle(now);
             }
             Letter::Stored { ticket, done } => self.handle_store_done(now, &ticket, done),
+            Letter::Judged { connection, verdict } => self.proof_judged(now, connection, &verdict),
         }
     }
 

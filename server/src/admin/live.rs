@@ -70,6 +70,11 @@ pub trait Live: Send + Sync {
         None
     }
 
+    /// What outside of the server does not answer as it should, one line each, for the status.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Counters of targets. Those of logical units come from the units themselves.
     fn statistics(&self) -> Statistics {
         Statistics::default()

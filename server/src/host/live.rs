@@ -65,7 +65,9 @@ impl Live for Host {
             self.stmf.offline_target(name, Termination::Logout).map_err(refusal)?;
             State::Offline
         };
-        if self.await_target(name, wanted) { Ok(()) } else { Err(LiveError::TimedOut) }
+        let there = self.await_target(name, wanted);
+        self.keeper.wake();
+        if there { Ok(()) } else { Err(LiveError::TimedOut) }
     }
 
     fn sessions(&self) -> Vec<SessionInfo> {
@@ -96,6 +98,10 @@ impl Live for Host {
             portals: self.open_portals(),
             failed_portals: self.failed_portals(),
         })
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        Host::troubles(self)
     }
 
     fn end_session(&self, id: u64) -> Result<(), LiveError> {

@@ -3,17 +3,21 @@
 //! A host is made from a configuration and follows its changes; it never writes one.
 
 mod interfaces;
+mod isns;
 mod keeper;
 mod live;
 mod portals;
+mod radius;
 mod worker;
 
 use crate::driver::{Blocking, BlockingJob, BlockingPool, Driver, Interface, Limits, ThreadStatistics};
 use crate::model::Configuration;
 use iscsit::config::{Config, Target};
 use iscsit::{Entropy, Provider, ProviderConfig};
+use isns::Isns;
 use keeper::Keeper;
 use portals::Portals;
+use radius::Radius;
 use scsi_core::ProtocolId;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -53,6 +57,8 @@ pub(crate) struct Host {
     portals: Mutex<Portals>,
     /// Targets that are not in the configuration any more and whose sessions are ending, and since when.
     leaving: Mutex<Vec<(String, Instant)>>,
+    radius: Mutex<Radius>,
+    isns: Mutex<Isns>,
 }
 
 /// What the data path does and has done.
@@ -143,6 +149,8 @@ impl Host {
             pool,
             portals: Mutex::default(),
             leaving: Mutex::default(),
+            radius: Mutex::default(),
+            isns: Mutex::default(),
         });
         host.keeper.start()?;
         host.follow(&configuration.iscsi);
@@ -178,8 +186,29 @@ impl Host {
                 self.register(config, target);
             }
         }
+        self.radius.lock().unwrap_or_else(PoisonError::into_inner).follow(&self.provider, config.defaults());
         self.follow_portals(config);
         self.keeper.wake();
+    }
+
+    /// Tells the iSNS servers which targets take logins, and where.
+    fn follow_isns(&self) {
+        let config = self.provider.config();
+        let defaults = config.defaults();
+        let portals = defaults.isns_servers.iter().filter(|_| defaults.isns);
+        let servers: Vec<SocketAddr> = portals.map(|portal| portal.address()).collect();
+        let nodes = self.provider.advertisement();
+        self.isns.lock().unwrap_or_else(PoisonError::into_inner).follow(&servers, &nodes);
+    }
+
+    /// What outside of this server does not answer as it should.
+    fn troubles(&self) -> Vec<String> {
+        let standings = self.isns.lock().unwrap_or_else(PoisonError::into_inner).standings();
+        let words = standings.into_iter().filter_map(|(server, standing)| match standing {
+            iscsit::isns::Standing::Failing(why) => Some(format!("iSNS server {server}: {why}")),
+            _ => None,
+        });
+        words.collect()
     }
 
     /// What the data path does and has done.
@@ -203,6 +232,7 @@ impl Host {
     /// `grace`, and ends the threads of the data path. Logical units stay registered.
     pub(crate) fn shut_down(&self, grace: Duration) {
         self.keeper.stop();
+        self.isns.lock().unwrap_or_else(PoisonError::into_inner).shut_down();
         drop(self.driver.shut_down(grace));
     }
 

@@ -100,6 +100,7 @@ impl Host {
         if news != portals.advertised {
             portals.advertised = news.clone();
             self.provider.set_default_portals(news);
+            self.keeper.wake();
         }
     }
 

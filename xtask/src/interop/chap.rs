@@ -8,7 +8,7 @@ use crate::scratch::Scratch;
 use anyhow::{Result, ensure};
 
 const MIB: u64 = 1 << 20;
-const INITIATOR: &str = "iqn.2026-11.org.lunette.test:chap-client";
+pub(super) const INITIATOR: &str = "iqn.2026-11.org.lunette.test:chap-client";
 
 // Secrets that occur nowhere else, so that finding one in a log means that it leaked.
 const SECRET: &str = "kestrel-4711-tidal";
@@ -72,14 +72,14 @@ fn login(url: &str) -> Result<(bool, String)> {
     Ok((inside, finished.output))
 }
 
-fn admitted(url: &str) -> Result<()> {
+pub(super) fn admitted(url: &str) -> Result<()> {
     let (inside, words) = login(url)?;
     ensure!(inside, "not admitted: {}", words.trim());
     Ok(())
 }
 
 /// Refused by the target with "authentication failure", which libiscsi prints as the decimal of 0x0201.
-fn refused(what: &str, url: &str) -> Result<()> {
+pub(super) fn refused(what: &str, url: &str) -> Result<()> {
     let (inside, words) = login(url)?;
     ensure!(!inside, "{what} was admitted");
     ensure!(words.contains("(513)"), "{what} was not refused with status 0201: {}", words.trim());

@@ -5,7 +5,9 @@ mod bad_input;
 mod chap;
 mod clients;
 mod crash;
+mod isns;
 mod load;
+mod radius;
 mod startup;
 pub(crate) mod target;
 mod wire;
@@ -62,10 +64,19 @@ impl std::error::Error for Skip {}
 
 /// All checks, in the order in which they run: the plain ones first, so that a broken server shows at once.
 pub(crate) fn checks() -> Vec<Check> {
-    [clients::CHECKS, chap::CHECKS, load::CHECKS, startup::CHECKS, crash::CHECKS, bad_input::CHECKS]
-        .into_iter()
-        .flat_map(all)
-        .collect()
+    [
+        clients::CHECKS,
+        chap::CHECKS,
+        radius::CHECKS,
+        isns::CHECKS,
+        load::CHECKS,
+        startup::CHECKS,
+        crash::CHECKS,
+        bad_input::CHECKS,
+    ]
+    .into_iter()
+    .flat_map(all)
+    .collect()
 }
 
 fn all(checks: &'static [Check]) -> impl Iterator<Item = Check> {

@@ -6,7 +6,7 @@ use crate::scratch::Scratch;
 use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -265,7 +265,7 @@ impl Target {
         Ok(())
     }
 
-    fn secret_file(&self, name: &str, secret: &str) -> Result<String> {
+    pub(crate) fn secret_file(&self, name: &str, secret: &str) -> Result<String> {
         let path = self.scratch.join(name);
         std::fs::write(&path, format!("{secret}\n"))?;
         Ok(path.display().to_string())
@@ -409,6 +409,12 @@ const IQN_PREFIX: &str = "iqn.2026-11.org.lunette.test";
 pub(crate) fn free_portal() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind to 127.0.0.1")?;
     Ok(listener.local_addr()?)
+}
+
+/// A UDP port of the loopback interface that nobody uses at this moment.
+pub(crate) fn free_udp() -> Result<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind to 127.0.0.1")?;
+    Ok(socket.local_addr()?)
 }
 
 /// The binary under test.

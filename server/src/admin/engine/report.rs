@@ -61,6 +61,7 @@ impl Engine {
         for (portal, reason) in data_path.iter().flat_map(|path| &path.failed_portals) {
             warnings.push(format!("portal {portal} is not listened on: {reason}"));
         }
+        warnings.extend(self.live.iter().flat_map(|live| live.troubles()));
         let (service, targets) = (self.service_state(), self.list_targets());
         StatusReport { service, data_path, lus, targets, sessions, warnings }
     }
