@@ -11,6 +11,7 @@
 
 mod lu;
 pub mod meta;
+mod neighbours;
 pub mod properties;
 mod sbd;
 pub mod store;

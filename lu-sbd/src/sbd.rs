@@ -1,16 +1,19 @@
 //! The logical unit with a store: what STMF registers.
 
-use scsi_core::Guid;
+use scsi_core::{AdditionalSense, Guid, SenseData};
+use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use stmf::provider::{
-    Effects, LogicalUnit, LuTask, NexusLoss, Segments, StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreOp,
-    StoreOutcome, StoreRequest, TaskManagementRequest,
+    CopyEnd, CopyIn, CopyRefusal, Effects, LogicalUnit, LuTask, NexusLoss, ROD_TOKEN_BYTES, Rod, Segments,
+    StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreOp, StoreOutcome, StoreRequest, Surroundings,
+    TaskManagementRequest,
 };
 use stmf::{Nexus, NexusId, TaskId};
 
 use crate::lu::{Limits, Lu, LuSnapshot};
 use crate::meta::{Identity, RecordStore};
+use crate::neighbours::{Medium, copy_between, copy_within};
 use crate::properties::{ModifyProperties, PropertyError};
 use crate::store::{AsyncStore, BackingStore, Error, Operation, write_repeated};
 
@@ -20,12 +23,13 @@ pub type Reopen = Box<dyn Fn() -> Result<Arc<dyn BackingStore>, Error> + Send + 
 /// A block logical unit: the state machine [`Lu`] behind a lock that is held for short computations only, and the
 /// store that its operations are carried out on.
 pub struct SbdLu {
-    guid: Guid,
+    pub(crate) guid: Guid,
     lu: Mutex<Lu>,
     store: RwLock<Option<Arc<dyn BackingStore>>>,
     asynchronous: Option<Arc<dyn AsyncStore>>,
     reopen: Option<Reopen>,
     records: Arc<dyn RecordStore>,
+    pub(crate) surroundings: OnceLock<Weak<dyn Surroundings>>,
     /// Held while the record is put together and written, so that none overtakes a newer one.
     saving: Mutex<()>,
 }
@@ -53,7 +57,8 @@ impl SbdLu {
         records: Arc<dyn RecordStore>,
         limits: Limits,
     ) -> Self {
-        let lu = Lu::new(identity, store.capabilities(), limits);
+        let mut lu = Lu::new(identity, store.capabilities(), limits);
+        lu.offer(true, false);
         Self::with(lu, Some(store), None, records)
     }
 
@@ -81,6 +86,7 @@ impl SbdLu {
             asynchronous,
             reopen: None,
             records,
+            surroundings: OnceLock::new(),
             saving: Mutex::new(()),
         }
     }
@@ -173,7 +179,7 @@ impl SbdLu {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lu> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Lu> {
         self.lu.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -247,6 +253,13 @@ impl SbdLu {
                 store.prefetch(*offset, *length);
                 StoreOutcome::Done
             }
+            StoreOp::Copy { source, source_offset, offset, length } => {
+                let copied = match source {
+                    None => copy_within(store, *source_offset, *offset, *length),
+                    Some(unit) => copy_between(store, &**unit, *source_offset, *offset, *length),
+                };
+                done(store, copied, op)
+            }
             _ => failed(store, Error::new(StoreErrorKind::Unsupported, Operation::Access), op),
         }
     }
@@ -279,6 +292,7 @@ fn failed(store: &dyn BackingStore, error: Error, op: &StoreOp) -> StoreOutcome 
         StoreOp::Deallocate { ranges } => (Operation::Deallocate, ranges.first().copied()),
         StoreOp::Flush => (Operation::Flush, None),
         StoreOp::Extents { offset, length, .. } => (Operation::Extents, Some((*offset, *length))),
+        StoreOp::Copy { offset, length, .. } => (Operation::Copy, Some((*offset, *length))),
         _ => (Operation::Access, None),
     };
     StoreOutcome::Failed(error.into_store_error(|| store.name(), operation, range))
@@ -294,23 +308,23 @@ impl LogicalUnit for SbdLu {
     }
 
     fn detach(&self, nexus: NexusId, loss: NexusLoss, effects: &mut Effects) {
-        self.lock().detach(nexus, loss, effects);
+        self.with_lu(effects, |lu, effects| lu.detach(nexus, loss, effects));
     }
 
     fn submit(&self, task: LuTask<'_>, effects: &mut Effects) {
-        self.lock().submit(task, effects);
+        self.with_lu(effects, |lu, effects| lu.submit(task, effects));
     }
 
     fn data_out(&self, task: TaskId, offset: u32, data: Segments, effects: &mut Effects) {
-        self.lock().data_out(task, offset, data, effects);
+        self.with_lu(effects, |lu, effects| lu.data_out(task, offset, data, effects));
     }
 
     fn store_done(&self, done: StoreDone, effects: &mut Effects) {
-        self.lock().store_done(done, effects);
+        self.with_lu(effects, |lu, effects| lu.store_done(done, effects));
     }
 
     fn manage(&self, request: TaskManagementRequest, effects: &mut Effects) {
-        self.lock().manage(request, effects);
+        self.with_lu(effects, |lu, effects| lu.manage(request, effects));
     }
 
     fn bring_online(&self) -> Result<(), StoreError> {
@@ -363,6 +377,39 @@ impl LogicalUnit for SbdLu {
             }
             _ => Err((request, completion)),
         }
+    }
+
+    fn registered(&self, surroundings: &Weak<dyn Surroundings>) {
+        // A unit is registered once; with another framework it would be the same unit in two.
+        let _ = self.surroundings.set(Weak::clone(surroundings));
+        let tokens = self.surroundings().is_some_and(|surroundings| surroundings.host().is_some());
+        self.lock().offer(self.asynchronous.is_none(), tokens);
+    }
+
+    fn medium(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(Arc::new(Medium(self.store()?)))
+    }
+
+    fn copy_end(&self, nexus: Option<NexusId>, write: bool) -> Result<CopyEnd, CopyRefusal> {
+        self.lock().copy_end(nexus, write)
+    }
+
+    fn copy_in(&self, call: CopyIn, effects: &mut Effects) {
+        self.with_lu(effects, |lu, effects| lu.copy_in(call, effects));
+    }
+
+    fn copied(&self, token: u64, outcome: Result<(), CopyRefusal>, effects: &mut Effects) {
+        self.with_lu(effects, |lu, effects| lu.copied(token, outcome, effects));
+    }
+
+    fn redeem(&self, token: &[u8; ROD_TOKEN_BYTES]) -> Result<Rod, SenseData> {
+        let host = self.surroundings().and_then(|surroundings| surroundings.host());
+        let host = host.ok_or(SenseData::illegal_request(AdditionalSense::INVALID_TOKEN_UNKNOWN))?;
+        self.lock().redeem(token, host.now())
+    }
+
+    fn delete_token(&self, token: &[u8; ROD_TOKEN_BYTES]) {
+        self.lock().delete_token(token);
     }
 }
 

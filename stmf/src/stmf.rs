@@ -5,6 +5,7 @@ mod lus;
 mod nexuses;
 #[cfg(test)]
 mod properties;
+mod surroundings;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -18,12 +19,12 @@ use scsi_core::Guid;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use crate::config::{Change, Config};
 use crate::name;
 use crate::nexus::NexusId;
-use crate::provider::{Effect, Effects, LogicalUnit, Mailbox, StoreError, StoreRequest};
+use crate::provider::{Effect, Effects, Host, LogicalUnit, Mailbox, StoreError, StoreRequest};
 use crate::session::Session;
 use lus::LuEntry;
 use nexuses::Aftermath;
@@ -150,13 +151,22 @@ impl fmt::Debug for StoreJob {
 /// ```
 ///
 /// Locks: `live` is held for short steps of the control plane; under it the locks inside logical units and of
-/// `routes` may be taken, never the other way round. Neither mailboxes nor port providers are called with it.
+/// `routes` and `online` may be taken, never the other way round. Neither mailboxes nor port providers are called with it.
 pub struct Stmf {
     live: Mutex<Live>,
     /// Where effects for a nexus go; read by the data path, hence apart and in shards.
-    routes: [RwLock<HashMap<NexusId, Arc<dyn Mailbox>>>; ROUTE_SHARDS],
+    routes: [RwLock<HashMap<NexusId, Route>>; ROUTE_SHARDS],
+    /// The units that are online, for [`Surroundings::find`](crate::provider::Surroundings::find).
+    online: RwLock<HashMap<[u8; 16], Arc<dyn LogicalUnit>>>,
+    host: OnceLock<Arc<dyn Host>>,
     runner: StoreRunner,
     this: Weak<Self>,
+}
+
+/// Where a nexus is to be found.
+struct Route {
+    mailbox: Arc<dyn Mailbox>,
+    session: Arc<Session>,
 }
 
 const ROUTE_SHARDS: usize = 16;
@@ -191,6 +201,8 @@ impl Stmf {
                 next_nexus: 1,
             }),
             routes: Default::default(),
+            online: RwLock::default(),
+            host: OnceLock::new(),
             runner,
             this: this.clone(),
         })
@@ -219,7 +231,8 @@ impl Stmf {
 
     /// The mailbox of a nexus; `None` when the nexus is gone.
     pub fn route(&self, nexus: NexusId) -> Option<Arc<dyn Mailbox>> {
-        self.routes(nexus).read().unwrap_or_else(PoisonError::into_inner).get(&nexus).cloned()
+        let routes = self.routes(nexus).read().unwrap_or_else(PoisonError::into_inner);
+        routes.get(&nexus).map(|route| route.mailbox.clone())
     }
 
     /// Takes those effects of `lu` out of `effects` whose nexus does not live here (`local` is false for it) and
@@ -254,7 +267,7 @@ impl Stmf {
         }
     }
 
-    fn routes(&self, nexus: NexusId) -> &RwLock<HashMap<NexusId, Arc<dyn Mailbox>>> {
+    fn routes(&self, nexus: NexusId) -> &RwLock<HashMap<NexusId, Route>> {
         &self.routes[nexus.0 as usize % ROUTE_SHARDS]
     }
 

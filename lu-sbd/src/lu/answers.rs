@@ -10,8 +10,8 @@ use scsi_core::data::{
 use scsi_core::inquiry::{Peripheral, StandardInquiry, VersionDescriptor};
 use scsi_core::vpd::{
     BlockDeviceCharacteristics, BlockLimits, DeviceIdentification, ExtendedInquiry, LogicalBlockProvisioning,
-    ManagementNetworkAddresses, ModePagePolicies, NetworkService, ProvisioningType, SupportedPages, UnitSerialNumber,
-    VpdPage,
+    ManagementNetworkAddresses, ModePagePolicies, NetworkService, ProvisioningType, SupportedPages, ThirdPartyCopy,
+    UnitSerialNumber, VpdPage,
 };
 use scsi_core::{Designator, ProtocolId, SenseData, SenseFormat, TaskManagementFunction as Function};
 use stmf::Nexus;
@@ -55,6 +55,7 @@ impl Lu {
             product: self.identity.product.clone(),
             revision: self.identity.revision.clone(),
             normal_aca: true,
+            third_party_copy: self.offered.copies,
             // SPC-4 and SBC-3: what initiators of today know; what is newer here is told page by page.
             version: 6,
             version_descriptors: vec![VersionDescriptor::SAM_5, VersionDescriptor::SPC_4, VersionDescriptor::SBC_3],
@@ -85,6 +86,7 @@ impl Lu {
             }
             ExtendedInquiry::CODE => self.extended_inquiry().encode(disk),
             ModePagePolicies::CODE => ModePagePolicies::all_shared().encode(disk),
+            ThirdPartyCopy::CODE if self.offered.copies => self.third_party_copy_page().encode(disk),
             BlockLimits::CODE => self.block_limits().encode(disk),
             BlockDeviceCharacteristics::CODE => BlockDeviceCharacteristics {
                 rotation_rate: match self.capabilities.rotation {
@@ -106,6 +108,9 @@ impl Lu {
             pages.push(ManagementNetworkAddresses::CODE);
         }
         pages.extend([ExtendedInquiry::CODE, ModePagePolicies::CODE]);
+        if self.offered.copies {
+            pages.push(ThirdPartyCopy::CODE);
+        }
         pages.extend([BlockLimits::CODE, BlockDeviceCharacteristics::CODE, LogicalBlockProvisioning::CODE]);
         pages
     }

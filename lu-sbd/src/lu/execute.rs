@@ -6,6 +6,7 @@ use scsi_core::{AdditionalSense, SenseData, SenseFormat, Status, task_set};
 use smallvec::SmallVec;
 use stmf::provider::{Completion, Effect, Effects, LuTask, Segments};
 
+use super::ops::Owner;
 use super::slab::Key;
 use super::task::{Task, Work};
 use super::transfer::Checked;
@@ -74,7 +75,7 @@ const COMMANDS: CommandSet = CommandSet::of(&[
 ]);
 
 /// What a unit over such a store can do.
-pub(super) fn commands(capabilities: &Capabilities, limits: &Limits) -> CommandSet {
+pub(super) fn commands(capabilities: &Capabilities, limits: &Limits, offered: Offered) -> CommandSet {
     let mut commands = COMMANDS.with_naca(true);
     if capabilities.unmap.is_some() {
         commands = commands.with(K::Unmap);
@@ -82,8 +83,35 @@ pub(super) fn commands(capabilities: &Capabilities, limits: &Limits) -> CommandS
     if limits.max_compare_and_write_blocks > 0 {
         commands = commands.with(K::CompareAndWrite);
     }
+    if offered.copies {
+        commands = COPIES.iter().fold(commands, |set, kind| set.with(*kind));
+    }
+    if offered.copies && offered.tokens {
+        commands = TOKENS.iter().fold(commands, |set, kind| set.with(*kind));
+    }
     commands
 }
+
+/// Which commands of third-party copies there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Offered {
+    pub(super) copies: bool,
+    pub(super) tokens: bool,
+}
+
+const COPIES: [K; 9] = [
+    K::ExtendedCopyLid1,
+    K::ExtendedCopyLid4,
+    K::CopyOperationAbort,
+    K::ReceiveCopyStatusLid1,
+    K::ReceiveCopyDataLid1,
+    K::ReceiveCopyOperatingParameters,
+    K::ReceiveCopyFailureDetailsLid1,
+    K::ReceiveCopyStatusLid4,
+    K::ReceiveCopyDataLid4,
+];
+
+const TOKENS: [K; 3] = [K::PopulateToken, K::WriteUsingToken, K::ReceiveRodTokenInformation];
 
 /// Why a command is not carried out.
 enum Refusal {
@@ -151,9 +179,22 @@ impl Lu {
 
     /// Looks at every task that something happened to.
     pub(super) fn run(&mut self, fx: &mut Effects) {
-        while let Some(key) = self.runnable.pop_front() {
-            self.settle(key, fx);
+        loop {
+            if let Some(key) = self.runnable.pop_front() {
+                self.settle(key, fx);
+            } else if let Some(job) = self.runnable_jobs.pop_front() {
+                self.job_on(job, fx);
+            } else {
+                return;
+            }
         }
+    }
+
+    /// Offers the commands of third-party copies: `copies` when the store can copy, `tokens` when there are time and
+    /// randomness for tokens.
+    pub(crate) fn offer(&mut self, copies: bool, tokens: bool) {
+        self.offered = Offered { copies, tokens };
+        self.commands = commands(&self.capabilities, &self.limits, self.offered);
     }
 
     pub(super) fn set(&mut self, key: Key, work: Work) {
@@ -195,13 +236,19 @@ impl Lu {
         if self.conflicts(nexus, &parsed) {
             return Err(Refusal::Status(Status::RESERVATION_CONFLICT));
         }
+        self.check_medium(flags)?;
+        Ok(parsed)
+    }
+
+    /// Whether the medium lets commands of these flags through.
+    pub(super) fn check_medium(&self, flags: CommandFlags) -> Checked {
         if self.failed && flags.contains(CommandFlags::NEEDS_MEDIUM) {
-            return Err(sense::not_ready().into());
+            return Err(sense::not_ready());
         }
         if flags.contains(CommandFlags::CHANGES_DATA) && self.write_protected() {
-            return Err(SenseData::new(scsi_core::SenseKey::DATA_PROTECT, AdditionalSense::WRITE_PROTECTED).into());
+            return Err(SenseData::new(scsi_core::SenseKey::DATA_PROTECT, AdditionalSense::WRITE_PROTECTED));
         }
-        Ok(parsed)
+        Ok(())
     }
 
     fn dispatch(&mut self, key: Key, parsed: &ParsedCommand, fx: &mut Effects) -> Checked {
@@ -230,6 +277,11 @@ impl Lu {
             Command::OrWrite(command) => return self.or_write(key, entry, command, fx),
             Command::ReadDefectData(command) => self.read_defect_data(key, command, fx),
             Command::GetLbaStatus(command) => return self.get_lba_status(key, command, fx),
+            Command::ExtendedCopy(command) => self.extended_copy(key, *command, fx),
+            Command::PopulateToken(command) => self.populate_token(key, *command, fx),
+            Command::WriteUsingToken(command) => self.write_using_token(key, *command, fx),
+            Command::CopyOperationAbort(command) => return self.copy_operation_abort(key, command, fx),
+            Command::ReceiveCopy(command) => return self.receive_copy(key, command, fx),
             Command::PersistentReserveIn(command) => self.persistent_reserve_in(key, command, fx),
             Command::PersistentReserveOut(command) => {
                 self.gather(key, parsed.command, command.parameter_list_length.min(MAX_RESERVATION_LIST), fx);
@@ -255,6 +307,9 @@ impl Lu {
             Command::Reserve | Command::Release => self.reserve_or_release(key, command, fx),
             Command::PersistentReserveOut(fields) => self.received_reservation(key, fields, data, fx),
             Command::ModeSelect(fields) => self.received_mode_list(key, fields, data, fx),
+            Command::ExtendedCopy(fields) => self.received_copy_list(key, fields, data, fx),
+            Command::PopulateToken(fields) => self.received_populate_list(key, fields, data, fx),
+            Command::WriteUsingToken(fields) => self.received_token(key, fields, data, fx),
             _ => Err(SenseData::invalid_opcode()),
         }
     }
@@ -319,7 +374,7 @@ impl Lu {
         self.set.finish(task.ticket, &mut self.enabled);
         self.run_enabled();
         if !self.exclusives.is_empty() {
-            self.include(key, fx);
+            self.include(Owner::Task(key), fx);
         }
         if task.aborted.is_some() {
             self.statistics.aborted += 1;

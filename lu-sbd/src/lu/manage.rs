@@ -6,8 +6,10 @@ use stmf::provider::{Effect, Effects, TaskManagementRequest};
 use stmf::{NexusId, TaskId, TaskTag};
 
 use super::Lu;
+use super::job::Failure;
+use super::ops::Owner;
 use super::slab::Key;
-use super::task::{Announce, Task, Waiter};
+use super::task::{Announce, Task, Waiter, Work};
 
 /// A task management function whose response waits for the end of the tasks that it aborted.
 #[derive(Debug)]
@@ -140,8 +142,11 @@ impl Lu {
         }
         let id = task.id;
         self.by_id.remove(&id);
-        self.drop_held(key);
-        self.cancel_operations(key);
+        self.drop_held(Owner::Task(key));
+        self.cancel_operations(Owner::Task(key));
+        if let Some(Work::Job(job)) = self.tasks.get(key).map(|task| &task.work) {
+            self.waiter_aborted(*job, fx);
+        }
         if self.tasks.get(key).is_some_and(|task| task.in_flight == 0) {
             self.end_aborted(key, fx);
         }
@@ -150,6 +155,9 @@ impl Lu {
     /// An aborted task has nothing in flight any more.
     pub(super) fn end_aborted(&mut self, key: Key, fx: &mut Effects) {
         let Some(task) = self.retire(key, fx) else { return };
+        if let Work::Populate(populating) = &task.work {
+            self.copies.end(Some(populating.record), Some(Failure::Cancelled));
+        }
         if let Some(announce) = task.aborted {
             Self::announce(&task, announce, fx);
         }
@@ -190,6 +198,7 @@ impl Lu {
         for nexus in nexuses {
             self.clear_aca(nexus, fx);
         }
+        self.cancel_copies(|_| true, fx);
         self.reservations.reset();
         self.modes.restore_saved();
         self.set.set_type(self.control().task_set_type);
@@ -212,6 +221,8 @@ impl Lu {
     /// An I_T nexus was lost (SAM-5): what belongs to it alone goes.
     pub(super) fn nexus_lost(&mut self, nexus: NexusId, fx: &mut Effects) {
         self.clear_aca(nexus, fx);
+        self.cancel_copies(|copy| copy == nexus, fx);
+        self.copies.forget(nexus);
         if let Some(state) = self.nexuses.get_mut(&nexus) {
             self.reservations.drop_legacy(&state.name);
             state.attentions.clear_all();

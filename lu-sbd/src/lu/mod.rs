@@ -15,8 +15,13 @@
 //! in `end_aborted` when what it has in flight has ended.
 
 mod answers;
+mod copy;
+mod copy_list;
+mod copy_results;
 mod execute;
+mod foreign;
 mod gather;
+mod job;
 mod manage;
 mod modes;
 mod nexus;
@@ -27,6 +32,7 @@ mod reserve;
 mod sense;
 mod slab;
 mod task;
+mod token;
 mod transfer;
 mod verify;
 
@@ -40,12 +46,19 @@ use std::sync::Arc;
 use stmf::provider::{Effects, NexusLoss};
 use stmf::{Guid, Nexus, NexusId, TaskId};
 
+use self::copy_results::Copies;
+use self::execute::Offered;
+use self::foreign::Foreign;
+pub(crate) use self::foreign::{Found, Outbound, Redeemed};
+use self::job::Job;
 use self::manage::Pending;
 use self::modes::Modes;
 use self::nexus::NexusState;
 use self::ops::{Exclusive, Held, Op};
 use self::slab::{Key, Slab};
 use self::task::{Announce, Task};
+pub(crate) use self::token::NAME_BYTES;
+use self::token::Tokens;
 use crate::meta::Identity;
 use crate::store::Capabilities;
 
@@ -223,6 +236,17 @@ pub struct Lu {
     exclusives: Vec<Exclusive>,
     held: VecDeque<Held>,
     sequence: u64,
+    offered: Offered,
+    /// What goes on for tasks, or after them.
+    jobs: Slab<Job>,
+    runnable_jobs: VecDeque<Key>,
+    /// How third-party copies went.
+    copies: Copies,
+    /// Copies to this unit that others manage.
+    foreign: Slab<Foreign>,
+    tokens: Tokens,
+    /// What is asked of others when a call returns.
+    outbox: Vec<Outbound>,
     functions: Slab<Pending>,
     /// The task whose turn it is to change what is kept, and those that wait for theirs.
     persisting: Option<Key>,
@@ -241,7 +265,7 @@ impl Lu {
         let block_shift = identity.block_size.trailing_zeros();
         let mut lu = Self {
             limits,
-            commands: execute::commands(&capabilities, &limits),
+            commands: execute::commands(&capabilities, &limits, Offered::default()),
             modes: Modes::new(&identity, &capabilities),
             reservations: reserve::restore(&identity.reservations),
             target_ports: Vec::new(),
@@ -260,6 +284,13 @@ impl Lu {
             exclusives: Vec::new(),
             held: VecDeque::new(),
             sequence: 0,
+            offered: Offered::default(),
+            jobs: Slab::new(),
+            runnable_jobs: VecDeque::new(),
+            copies: Copies::default(),
+            foreign: Slab::new(),
+            tokens: Tokens::default(),
+            outbox: Vec::new(),
             functions: Slab::new(),
             persisting: None,
             persist_queue: VecDeque::new(),
@@ -331,7 +362,9 @@ impl Lu {
     /// The store was opened, again: what had failed is forgotten. Called while no nexus is attached.
     pub fn store_opened(&mut self, capabilities: Capabilities) {
         self.capabilities = capabilities;
-        self.commands = execute::commands(&capabilities, &self.limits);
+        self.commands = execute::commands(&capabilities, &self.limits, self.offered);
+        // Nobody watched what happened to the data meanwhile.
+        self.tokens.revoke_all();
         self.failed = false;
         self.failure = None;
     }

@@ -12,11 +12,23 @@ use super::slab::Key;
 use super::task::Work;
 use super::{Lu, sense};
 
+/// On whose account something is done to the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Nobody waits for the outcome.
+    Nobody,
+    /// A task.
+    Task(Key),
+    /// A job, which may outlive its task.
+    Job(Key),
+    /// A copy that another unit manages.
+    Foreign(Key),
+}
+
 /// A store operation that was asked for.
 #[derive(Debug)]
 pub(super) struct Op {
-    /// The task it belongs to; `None` for one that nobody waits for.
-    owner: Option<Key>,
+    owner: Owner,
     purpose: Purpose,
     ranges: Ranges,
     /// Its place among operations and exclusive ranges.
@@ -49,10 +61,10 @@ pub(super) enum Purpose {
     Advice,
 }
 
-/// A range that one task has, or waits to have, for itself.
+/// A range that one task or job has, or waits to have, for itself.
 #[derive(Debug)]
 pub(super) struct Exclusive {
-    pub(super) task: Key,
+    owner: Owner,
     begin: u64,
     end: u64,
     sequence: u64,
@@ -79,18 +91,21 @@ impl Lu {
         let Some(owner) = self.tasks.get_mut(task) else { return };
         owner.in_flight += 1;
         let nexus = owner.id.nexus;
-        self.hand_out(Some(task), nexus, purpose, op, fx);
+        self.hand_out(Owner::Task(task), nexus, purpose, op, fx);
     }
 
     /// Asks for a store operation that no task waits for.
     pub(super) fn issue_detached(&mut self, nexus: NexusId, purpose: Purpose, op: StoreOp, fx: &mut Effects) {
-        self.hand_out(None, nexus, purpose, op, fx);
+        self.hand_out(Owner::Nobody, nexus, purpose, op, fx);
     }
 
-    fn hand_out(&mut self, owner: Option<Key>, nexus: NexusId, purpose: Purpose, op: StoreOp, fx: &mut Effects) {
+    pub(super) fn hand_out(&mut self, owner: Owner, nexus: NexusId, purpose: Purpose, op: StoreOp, fx: &mut Effects) {
         let ranges = ranges_of(&op);
+        if !self.tokens.is_empty() && changes_data(&op) {
+            self.revoke_tokens(&ranges[..if let StoreOp::Copy { .. } = op { 1 } else { ranges.len() }]);
+        }
         // Who has its range stays in it; others that want it wait behind.
-        let inside = owner.is_some_and(|owner| self.has_range(owner));
+        let inside = owner != Owner::Nobody && self.has_range(owner);
         let waits = !inside && self.exclusives.iter().any(|one| one.overlaps(&ranges));
         let sequence = self.next_sequence();
         let key = self.ops.insert(Op { owner, purpose, ranges, sequence, issued: !waits, cancelled: None });
@@ -108,9 +123,9 @@ impl Lu {
 
     /// Waits for a range to have it alone; the task is resumed when it has. The first come is the first served, and
     /// operations that come later wait behind.
-    pub(super) fn exclude(&mut self, task: Key, begin: u64, end: u64) {
+    pub(super) fn exclude(&mut self, owner: Owner, begin: u64, end: u64) {
         let sequence = self.next_sequence();
-        self.exclusives.push(Exclusive { task, begin, end, sequence, granted: false });
+        self.exclusives.push(Exclusive { owner, begin, end, sequence, granted: false });
         self.grant();
     }
 
@@ -124,28 +139,32 @@ impl Lu {
                 continue;
             }
             let in_the_way = |op: &Op| {
-                (op.issued || op.sequence < one.sequence) && op.owner != Some(one.task) && one.overlaps(&op.ranges)
+                (op.issued || op.sequence < one.sequence) && op.owner != one.owner && one.overlaps(&op.ranges)
             };
             if self.ops.iter().any(|(_, op)| in_the_way(op)) {
                 continue;
             }
             one.granted = true;
-            self.runnable.push_back(one.task);
+            match one.owner {
+                Owner::Task(task) => self.runnable.push_back(task),
+                Owner::Job(job) => self.runnable_jobs.push_back(job),
+                Owner::Nobody | Owner::Foreign(_) => {}
+            }
         }
     }
 
-    /// Gives a task's range back.
-    pub(super) fn include(&mut self, task: Key, fx: &mut Effects) {
+    /// Gives a range back.
+    pub(super) fn include(&mut self, owner: Owner, fx: &mut Effects) {
         let before = self.exclusives.len();
-        self.exclusives.retain(|one| one.task != task);
+        self.exclusives.retain(|one| one.owner != owner);
         if self.exclusives.len() != before {
             self.release_held(fx);
             self.grant();
         }
     }
 
-    pub(super) fn has_range(&self, task: Key) -> bool {
-        self.exclusives.iter().any(|one| one.task == task && one.granted)
+    pub(super) fn has_range(&self, owner: Owner) -> bool {
+        self.exclusives.iter().any(|one| one.owner == owner && one.granted)
     }
 
     /// Hands out what no range holds back any more, in order.
@@ -164,14 +183,19 @@ impl Lu {
     }
 
     /// Drops the operations of a task that were not handed out yet.
-    pub(super) fn drop_held(&mut self, task: Key) {
-        let (ops, tasks) = (&mut self.ops, &mut self.tasks);
+    pub(super) fn drop_held(&mut self, owner: Owner) {
+        let (ops, tasks, jobs) = (&mut self.ops, &mut self.tasks, &mut self.jobs);
         self.held.retain(|held| {
-            let owned = ops.get(held.key).is_some_and(|op| op.owner == Some(task));
+            let owned = ops.get(held.key).is_some_and(|op| op.owner == owner);
             if owned {
                 ops.remove(held.key);
-                if let Some(task) = tasks.get_mut(task) {
-                    task.in_flight -= 1;
+                let in_flight = match owner {
+                    Owner::Task(task) => tasks.get_mut(task).map(|task| &mut task.in_flight),
+                    Owner::Job(job) => jobs.get_mut(job).map(|job| &mut job.in_flight),
+                    Owner::Nobody | Owner::Foreign(_) => None,
+                };
+                if let Some(in_flight) = in_flight {
+                    *in_flight -= 1;
                 }
             }
             !owned
@@ -181,14 +205,17 @@ impl Lu {
     /// The flag that is set when the task of an operation is aborted; only who asks for it pays for it.
     pub fn cancellation(&mut self, token: StoreToken) -> Option<Arc<AtomicBool>> {
         let op = self.ops.get_mut(Key::from_u64(token.0))?;
-        let owner = op.owner.and_then(|owner| self.tasks.get(owner));
-        let is_aborted = owner.is_some_and(|task| task.aborted.is_some());
+        let is_aborted = match op.owner {
+            Owner::Task(task) => self.tasks.get(task).is_some_and(|task| task.aborted.is_some()),
+            Owner::Job(job) => self.jobs.get(job).is_some_and(|job| job.failure.is_some()),
+            Owner::Nobody | Owner::Foreign(_) => false,
+        };
         Some(Arc::clone(op.cancelled.get_or_insert_with(|| Arc::new(AtomicBool::new(is_aborted)))))
     }
 
     /// Tells the stores that a task's operations are not wanted any more.
-    pub(super) fn cancel_operations(&mut self, task: Key) {
-        for (_, op) in self.ops.iter().filter(|(_, op)| op.owner == Some(task)) {
+    pub(super) fn cancel_operations(&mut self, owner: Owner) {
+        for (_, op) in self.ops.iter().filter(|(_, op)| op.owner == owner) {
             if let Some(cancelled) = &op.cancelled {
                 cancelled.store(true, Ordering::Release);
             }
@@ -212,8 +239,16 @@ impl Lu {
                 self.failure = Some(error.context.clone());
             }
         }
-        if let Some(task) = op.owner {
-            self.operation_ended(task, op.purpose, &op.ranges, done.outcome, was_failed, fx);
+        let lba = op.ranges.first().map(|(begin, _)| begin >> self.block_shift);
+        let failure = match &done.outcome {
+            StoreOutcome::Failed(error) => Some(sense::of_store_error(error.kind, op.purpose, lba, was_failed)),
+            _ => None,
+        };
+        match op.owner {
+            Owner::Task(task) => self.operation_ended(task, op.purpose, &op.ranges, done.outcome, failure, fx),
+            Owner::Job(job) => self.job_operation_ended(job, failure, fx),
+            Owner::Foreign(copy) => self.foreign_operation_ended(copy, failure, fx),
+            Owner::Nobody => {}
         }
         if !self.exclusives.is_empty() {
             self.grant();
@@ -227,17 +262,13 @@ impl Lu {
         purpose: Purpose,
         ranges: &[(u64, u64)],
         outcome: StoreOutcome,
-        was_failed: bool,
+        failure: Option<SenseData>,
         fx: &mut Effects,
     ) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         task.in_flight -= 1;
         match outcome {
-            StoreOutcome::Failed(error) => {
-                let lba = ranges.first().map(|(begin, _)| begin >> self.block_shift);
-                let failure = sense::of_store_error(error.kind, purpose, lba, was_failed);
-                task.failure.get_or_insert(failure);
-            }
+            StoreOutcome::Failed(_) => task.failure = task.failure.or(failure),
             StoreOutcome::Data(mut data) => {
                 let wanted = ranges.first().map_or(0, |(begin, end)| end - begin);
                 let got: u64 = data.iter().map(|bytes| bytes.len() as u64).sum();
@@ -310,8 +341,18 @@ fn ranges_of(op: &StoreOp) -> Ranges {
     match op {
         StoreOp::Read { offset, length } => one(*offset, u64::from(*length)),
         StoreOp::Write { offset, data, .. } => one(*offset, data.iter().map(|bytes| bytes.len() as u64).sum()),
-        StoreOp::WriteSame { offset, length, .. } | StoreOp::Copy { offset, length, .. } => one(*offset, *length),
+        StoreOp::WriteSame { offset, length, .. } => one(*offset, *length),
+        // The destination first. What is read of another unit is no concern of this one.
+        StoreOp::Copy { source: None, source_offset, offset, length } => {
+            Ranges::from_iter([(*offset, offset + length), (*source_offset, source_offset + length)])
+        }
+        StoreOp::Copy { offset, length, .. } => one(*offset, *length),
         StoreOp::Deallocate { ranges } => ranges.iter().map(|(offset, length)| (*offset, offset + length)).collect(),
         _ => Ranges::new(),
     }
+}
+
+/// Whether what was read before may read otherwise afterwards.
+fn changes_data(op: &StoreOp) -> bool {
+    matches!(op, StoreOp::Write { .. } | StoreOp::WriteSame { .. } | StoreOp::Deallocate { .. } | StoreOp::Copy { .. })
 }

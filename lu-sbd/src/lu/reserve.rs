@@ -173,6 +173,7 @@ impl Lu {
             .collect();
         for nexus in preempted {
             self.clear_aca(nexus, fx);
+            self.cancel_copies(|copy| copy == nexus, fx);
         }
         let announce = if self.control().task_aborted_status { Announce::Report } else { Announce::Quiet };
         let victims: Vec<Key> = self

@@ -2,13 +2,13 @@
 
 /// Names a value in a [`Slab`]; the key of a value that was removed never names another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(crate) struct Key {
     index: u32,
     generation: u32,
 }
 
 impl Key {
-    pub(super) fn to_u64(self) -> u64 {
+    pub(crate) fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 

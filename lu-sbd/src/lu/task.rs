@@ -8,9 +8,11 @@ use smallvec::SmallVec;
 use stmf::TaskId;
 use stmf::provider::{LuTask, Segments};
 
+use super::copy_list::Resolving;
 use super::gather::Gather;
 use super::persist::Change;
 use super::slab::Key;
+use super::token::{Populating, Redeeming};
 
 /// A task in the task set. It ends once, and stays here until no store operation of it is in flight.
 #[derive(Debug)]
@@ -125,6 +127,14 @@ pub(super) enum Work {
     Comparing(Box<Comparing>),
     /// WRITE SAME, piece by piece.
     Same(Box<Repeating>),
+    /// A job is doing it; the task ends with the job.
+    Job(Key),
+    /// EXTENDED COPY: the units that it names are looked for.
+    Resolve(Box<Resolving>),
+    /// WRITE USING TOKEN: the token is looked for.
+    Redeem(Box<Redeeming>),
+    /// POPULATE TOKEN: waits for its ranges, then for a name that nobody can guess.
+    Populate(Box<Populating>),
     /// A record is being kept.
     Persist(Change),
     /// Something else is being kept; the command begins again after that.

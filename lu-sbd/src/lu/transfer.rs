@@ -188,6 +188,11 @@ impl Lu {
             Work::CompareAndWrite(comparing) => self.compare_on(key, comparing, fx),
             Work::Comparing(comparing) => self.compared(key, comparing, fx),
             Work::Same(repeating) => self.same_on(key, repeating, fx),
+            // They go on when somebody calls.
+            Work::Job(job) => task.work = Work::Job(job),
+            Work::Resolve(resolving) => task.work = Work::Resolve(resolving),
+            Work::Redeem(redeeming) => task.work = Work::Redeem(redeeming),
+            Work::Populate(populating) => self.populate_on(key, populating),
             Work::Persist(change) => {
                 task.work = Work::Persist(change);
                 self.persist_succeeded(key, fx);

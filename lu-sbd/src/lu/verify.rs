@@ -7,7 +7,7 @@ use stmf::provider::{Effects, Segments, StoreOp};
 
 use super::Lu;
 use super::gather::{concat, first_difference, split_off};
-use super::ops::Purpose;
+use super::ops::{Owner, Purpose};
 use super::slab::Key;
 use super::task::{Against, Comparing, Verifying, Work};
 use super::transfer::{Checked, wrong_data_length};
@@ -190,11 +190,11 @@ impl Lu {
     fn combine(&mut self, key: Key, comparing: Comparing) {
         let (begin, end) = (comparing.base, comparing.base + u64::from(comparing.length));
         self.set(key, Work::CompareAndWrite(Box::new(comparing)));
-        self.exclude(key, begin, end);
+        self.exclude(Owner::Task(key), begin, end);
     }
 
     pub(super) fn compare_on(&mut self, key: Key, comparing: Box<Comparing>, fx: &mut Effects) {
-        if !self.has_range(key) {
+        if !self.has_range(Owner::Task(key)) {
             return self.set(key, Work::CompareAndWrite(comparing));
         }
         let op = StoreOp::Read { offset: comparing.base, length: comparing.length };

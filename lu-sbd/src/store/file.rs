@@ -12,6 +12,9 @@ use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
 use super::fd::{Descriptor, slices};
 use super::{BackingStore, Capabilities, Error, Operation, Unmap, write_repeated};
 
+/// Extents of a source that are asked for at once.
+const COPY_EXTENTS: usize = 64;
+
 /// How to open or create a [`FileStore`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -152,6 +155,31 @@ impl FileStore {
     }
 }
 
+impl FileStore {
+    /// Copies bytes that the source has, inside the kernel where it can: a file system with reflinks shares the
+    /// extents then.
+    fn copy_data(&self, source: &dyn BackingStore, source_offset: u64, offset: u64, length: u64) -> Result<(), Error> {
+        let Some(from) = source.as_fd() else { return copy_by_hand(self, source, source_offset, offset, length) };
+        self.descriptor.check_poisoned(Operation::Copy)?;
+        let (mut from_at, mut at, end) = (source_offset, offset, offset + length);
+        while at < end {
+            let piece = (end - at).min(1 << 30) as usize;
+            match rustix::fs::copy_file_range(from, Some(&mut from_at), self.descriptor.fd(), Some(&mut at), piece) {
+                Ok(0) => {
+                    // The source file ends here: the rest of it reads as zeros.
+                    return self.write_zeroes(at, end - at);
+                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::BADF) => {
+                    return copy_by_hand(self, source, from_at, at, end - at);
+                }
+                Err(errno) => return Err(self.descriptor.error(Operation::Copy, errno, offset, length)),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether holes can be punched: asked past the end of the file, where there is nothing to lose.
 fn probe_punch(descriptor: &Descriptor, length: u64) -> bool {
     descriptor.punch(length.next_multiple_of(1 << 20), 4096).is_ok()
@@ -240,21 +268,22 @@ impl BackingStore for FileStore {
     }
 
     fn copy_from(&self, source: &dyn BackingStore, source_offset: u64, offset: u64, length: u64) -> Result<(), Error> {
-        let Some(from) = source.as_fd() else { return copy_by_hand(self, source, source_offset, offset, length) };
-        self.descriptor.check_poisoned(Operation::Copy)?;
-        let (mut from_at, mut at, end) = (source_offset, offset, offset + length);
-        while at < end {
-            let piece = (end - at).min(1 << 30) as usize;
-            match rustix::fs::copy_file_range(from, Some(&mut from_at), self.descriptor.fd(), Some(&mut at), piece) {
-                Ok(0) => {
-                    // The source file ends here: the rest of it reads as zeros.
-                    return self.write_zeroes(at, end - at);
+        if source.as_fd().is_none() || !source.capabilities().extents {
+            return self.copy_data(source, source_offset, offset, length);
+        }
+        // Holes stay holes: the system's copy would fill them on file systems that cannot share extents.
+        let mut done = 0;
+        while done < length {
+            for extent in source.extents(source_offset + done, length - done, COPY_EXTENTS)? {
+                let (from, to) = (extent.offset, offset + (extent.offset - source_offset));
+                if extent.mapped {
+                    self.copy_data(source, from, to, extent.length)?;
+                } else if self.capabilities.unmap.is_some() {
+                    self.deallocate(to, extent.length)?;
+                } else {
+                    self.write_zeroes(to, extent.length)?;
                 }
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::BADF) => {
-                    return copy_by_hand(self, source, from_at, at, end - at);
-                }
-                Err(errno) => return Err(self.descriptor.error(Operation::Copy, errno, offset, length)),
+                done += extent.length;
             }
         }
         Ok(())

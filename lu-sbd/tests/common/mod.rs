@@ -18,6 +18,8 @@ use stmf::provider::{
 };
 use stmf::{Nexus, NexusId, TaskId, TaskTag};
 
+pub mod site;
+
 pub const BLOCK: usize = 512;
 
 /// Keeps the record where a test can look at it.

@@ -181,6 +181,27 @@ impl CopyStatusLid4 {
     }
 }
 
+/// RECEIVE COPY FAILURE DETAILS(LID1) data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyFailureDetails {
+    /// What the copy ended with, together with CHECK CONDITION.
+    pub sense: SenseData,
+}
+
+impl CopyFailureDetails {
+    /// The bytes: 56 of header, the status, and the sense data in fixed format.
+    pub fn encode(&self) -> Vec<u8> {
+        let sense = self.sense.encode(SenseFormat::Fixed);
+        let mut out = vec![0; 60];
+        out[56] = crate::Status::CHECK_CONDITION.0;
+        out[58..60].copy_from_slice(&(sense.len() as u16).to_be_bytes());
+        out.extend_from_slice(&sense);
+        let available = (out.len() - 4) as u32;
+        out[..4].copy_from_slice(&available.to_be_bytes());
+        out
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

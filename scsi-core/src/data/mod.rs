@@ -19,7 +19,7 @@ mod unmap_list;
 
 pub use self::capacity::{ReadCapacity10Data, ReadCapacity16Data};
 pub use self::copy_list::{BlockSegment, CopyList, CscdDescriptor, CscdName, SegmentDescriptor};
-pub use self::copy_results::{CopyState, CopyStatusLid1, CopyStatusLid4, OperatingParameters};
+pub use self::copy_results::{CopyFailureDetails, CopyState, CopyStatusLid1, CopyStatusLid4, OperatingParameters};
 pub use self::defects::{DefectListHeader, FormatParameters};
 pub use self::identification::{IdentifyingInformation, Timestamp, TimestampOrigin};
 pub use self::lba_status::{LbaStatusDescriptor, LbaStatusList, ProvisioningStatus};

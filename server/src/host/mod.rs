@@ -87,6 +87,21 @@ impl Entropy for SystemEntropy {
     }
 }
 
+/// Time and randomness for logical units.
+impl stmf::provider::Host for SystemEntropy {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn unix_time(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        self.fill(bytes);
+    }
+}
+
 /// A target's port: logins come by the data path, which asks the framework whether the target is online.
 #[derive(Debug)]
 struct IscsiPort;
@@ -122,6 +137,7 @@ impl Host {
             configuration.stmf.clone(),
             Box::new(move |job| leftovers.submit(BlockingJob::Other(Box::new(|| job.run())))),
         );
+        stmf.set_host(Arc::new(SystemEntropy));
         let provider = Provider::new(
             Arc::clone(&stmf),
             ProviderConfig {

@@ -29,15 +29,17 @@ pub use trace::{Ending, Trace, TraceEntry};
 
 use scsi_core::{Guid, SenseData, SenseFormat, Status};
 use smallvec::SmallVec;
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::nexus::{Nexus, NexusId, TaskId};
 use crate::provider::{
-    Completion, Disturbance, Effect, Effects, LogicalUnit, LuTask, NexusLoss, Segments, StoreCompletion, StoreDone,
-    StoreError, StoreOutcome, StoreRequest, TaskManagementRequest,
+    Completion, CopyEnd, CopyIn, CopyRefusal, Disturbance, Effect, Effects, LogicalUnit, LuTask, NexusLoss,
+    ROD_TOKEN_BYTES, Rod, Segments, StoreCompletion, StoreDone, StoreError, StoreOutcome, StoreRequest, Surroundings,
+    TaskManagementRequest,
 };
 use held::Held;
 use rule::Rules;
@@ -370,6 +372,38 @@ impl LogicalUnit for InterceptedLu {
             return Err((request, completion));
         }
         self.inner.start(request, completion)
+    }
+
+    fn registered(&self, surroundings: &Weak<dyn Surroundings>) {
+        self.inner.registered(surroundings);
+    }
+
+    fn medium(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.inner.medium()
+    }
+
+    fn copy_end(&self, nexus: Option<NexusId>, write: bool) -> Result<CopyEnd, CopyRefusal> {
+        self.inner.copy_end(nexus, write)
+    }
+
+    fn copy_in(&self, call: CopyIn, effects: &mut Effects) {
+        let mark = effects.len();
+        self.inner.copy_in(call, effects);
+        self.look(mark, effects);
+    }
+
+    fn copied(&self, token: u64, outcome: Result<(), CopyRefusal>, effects: &mut Effects) {
+        let mark = effects.len();
+        self.inner.copied(token, outcome, effects);
+        self.look(mark, effects);
+    }
+
+    fn redeem(&self, token: &[u8; ROD_TOKEN_BYTES]) -> Result<Rod, SenseData> {
+        self.inner.redeem(token)
+    }
+
+    fn delete_token(&self, token: &[u8; ROD_TOKEN_BYTES]) {
+        self.inner.delete_token(token);
     }
 }
 

@@ -1,10 +1,14 @@
 //! The logical unit as STMF sees it.
 
-use scsi_core::{Lun, TaskAttribute, TaskManagementFunction};
+use scsi_core::{AdditionalSense, Lun, SenseData, TaskAttribute, TaskManagementFunction};
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::{Effects, Segments, StoreCompletion, StoreDone, StoreError, StoreRequest};
+use super::{
+    CopyEnd, CopyIn, CopyRefusal, Effects, ROD_TOKEN_BYTES, Rod, Segments, StoreCompletion, StoreDone, StoreError,
+    StoreRequest, Surroundings,
+};
 use crate::nexus::{Nexus, NexusId, TaskId, TaskTag};
 
 /// One command on its way to a logical unit.
@@ -119,5 +123,53 @@ pub trait LogicalUnit: Send + Sync + fmt::Debug {
     /// Both back, if the store is not asynchronous: then [`perform`](Self::perform) is the way.
     fn start(&self, request: StoreRequest, completion: StoreCompletion) -> Result<(), (StoreRequest, StoreCompletion)> {
         Err((request, completion))
+    }
+
+    /// The unit was registered: what it may ask of the framework from now on. Called before it is brought online.
+    fn registered(&self, surroundings: &Weak<dyn Surroundings>) {
+        let _ = surroundings;
+    }
+
+    /// What is behind the unit, for units of the same provider: how they copy from each other inside the store. A
+    /// provider knows its own by downcasting.
+    fn medium(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
+
+    /// What a copy on behalf of `nexus` finds here as its source, or with `write` as its destination. Without a nexus
+    /// (a token is its bearer's right) reservations do not count.
+    ///
+    /// # Errors
+    /// Why a READ, or a WRITE, of that nexus would be refused now.
+    fn copy_end(&self, nexus: Option<NexusId>, write: bool) -> Result<CopyEnd, CopyRefusal> {
+        let _ = (nexus, write);
+        Err(CopyRefusal::NotSupported)
+    }
+
+    /// Takes a piece of a copy of which this unit is the destination; `call.from` hears of the end, by whichever call
+    /// decides it. The effects are this unit's.
+    fn copy_in(&self, call: CopyIn, effects: &mut Effects) {
+        // Never asked of a unit whose `copy_end` refuses.
+        let _ = (call, effects);
+    }
+
+    /// A piece of a copy that this unit asked another for has ended. A failed one may have changed any part of its
+    /// range.
+    fn copied(&self, token: u64, outcome: Result<(), CopyRefusal>, effects: &mut Effects) {
+        let _ = (token, outcome, effects);
+    }
+
+    /// What a token of this unit stands for, and that it still does.
+    ///
+    /// # Errors
+    /// ILLEGAL REQUEST, INVALID TOKEN OPERATION with the reason.
+    fn redeem(&self, token: &[u8; ROD_TOKEN_BYTES]) -> Result<Rod, SenseData> {
+        let _ = token;
+        Err(SenseData::illegal_request(AdditionalSense::INVALID_TOKEN_UNKNOWN))
+    }
+
+    /// The bearer of a token of this unit needs it no more.
+    fn delete_token(&self, token: &[u8; ROD_TOKEN_BYTES]) {
+        let _ = token;
     }
 }

@@ -15,6 +15,7 @@ mod effect;
 mod lu;
 mod port;
 mod store;
+mod third_party;
 
 pub use effect::{Completion, Disturbance, Effect, Effects, Mailbox, Segments};
 pub use lu::{LogicalUnit, LuTask, NexusLoss, TaskManagementRequest};
@@ -23,3 +24,4 @@ pub use store::{
     StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreExtent, StoreOp, StoreOutcome, StoreRequest,
     StoreSink, StoreToken,
 };
+pub use third_party::{CopyEnd, CopyIn, CopyRefusal, CopySource, Host, ROD_TOKEN_BYTES, Rod, Surroundings};

@@ -85,8 +85,8 @@ pub enum StoreOp {
     },
     /// Copy a range from another logical unit's medium (or this one's), inside the store where it can.
     Copy {
-        /// Where the bytes come from.
-        source: Arc<dyn LogicalUnit>,
+        /// Where the bytes come from; `None` for this unit itself, also when the two ranges overlap.
+        source: Option<Arc<dyn LogicalUnit>>,
         /// First byte there.
         source_offset: u64,
         /// First byte here.

@@ -44,6 +44,7 @@ impl Stmf {
             if live.lus.contains_key(&guid) {
                 return Err(StmfError::LuExists(guid));
             }
+            lu.registered(&self.surroundings());
             live.lus.insert(guid, LuEntry { lu, provider: provider.to_owned(), state: State::Offline });
             live.config.settings().default_lu_state
         };
@@ -159,6 +160,7 @@ impl Stmf {
             let mut live = self.lock();
             if let Some(entry) = live.lus.get_mut(&guid) {
                 entry.state = state;
+                self.note_online(guid, (state == State::Online).then(|| entry.lu.clone()));
             }
             let concerned = live.concerned_by_lu(guid);
             live.follow(concerned, &mut aftermath);

@@ -4,7 +4,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
-use super::{Live, State, Stmf, StmfError, folded};
+use super::{Live, Route, State, Stmf, StmfError, folded};
 use crate::config::{Access, Edit, GroupId, GroupKind, Row, Scope};
 use crate::lun_map::{LunMap, MappedLu};
 use crate::nexus::{Nexus, NexusId};
@@ -131,7 +131,7 @@ impl Stmf {
             protocol,
         });
         let map = live.lun_map(live.config.scope_of(&initiator, &target));
-        self.routes(id).write().unwrap_or_else(PoisonError::into_inner).insert(id, request.mailbox.clone());
+        let mailbox = request.mailbox.clone();
         for unit in map.iter() {
             unit.lu.attach(&nexus);
         }
@@ -144,6 +144,8 @@ impl Stmf {
             Arc::new(map),
         );
         let session = Arc::new(session);
+        let route = Route { mailbox, session: session.clone() };
+        self.routes(id).write().unwrap_or_else(PoisonError::into_inner).insert(id, route);
         live.sessions.insert(id, session.clone());
         live.by_initiator.entry(initiator).or_default().insert(id);
         live.by_target.entry(target).or_default().insert(id);
