@@ -4,6 +4,7 @@
 //! `cargo xtask test` shows its first step seconds after it was typed on a fresh checkout.
 
 mod bench_peers;
+mod c;
 mod conformance;
 mod fuzz;
 mod interop;
@@ -29,6 +30,8 @@ Commands:
   bench-peers  Measure the target beside others and write docs/performance.md
   wheel        Build the wheel of the Python package
   bench-python Measure disks that are Python objects against a disk in memory
+  header       Make the C header anew
+  install-c    Install the C library, its header and its pkg-config file
   fuzz         Run the fuzzers for a while (nightly toolchain and cargo-fuzz)
 
 `cargo xtask COMMAND --help` says more.
@@ -47,6 +50,8 @@ fn main() -> ExitCode {
         Some("bench-peers") => bench_peers::main(&rest),
         Some("wheel") => python::wheel(&rest),
         Some("bench-python") => python::bench(&rest),
+        Some("header") => c::header(&rest),
+        Some("install-c") => c::install_command(&rest),
         Some("fuzz") => fuzz::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

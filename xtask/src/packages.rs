@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Tgt,
     /// Another one of Debian's, for the same purpose.
     Istgt,
+    /// Compilers for C and C++, valgrind and pkg-config.
+    C,
 }
 
 impl Need {
@@ -35,6 +37,7 @@ impl Need {
             Self::Isns => &["open-isns-server", "open-isns-utils"],
             Self::Tgt => &["tgt"],
             Self::Istgt => &["istgt"],
+            Self::C => &["gcc", "g++", "libc6-dev", "valgrind", "pkgconf"],
         }
     }
 
@@ -50,6 +53,9 @@ impl Need {
             }
             Self::Tgt => missing_program("tgtd", "tgt"),
             Self::Istgt => missing_program("istgt", "istgt"),
+            Self::C => [("cc", "gcc"), ("c++", "g++"), ("valgrind", "valgrind"), ("pkg-config", "pkgconf")]
+                .into_iter()
+                .find_map(|(program, package)| missing_program(program, package)),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::interop::target::Kind;
 use crate::packages::{self, Need};
 use crate::process::{Finished, find, run_limited};
 use crate::report::{Tally, human, tail};
-use crate::{conformance, interop, python, workspace};
+use crate::{c, conformance, interop, python, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ const STEPS: &[Step] = &[
     Step { name: "build", about: "the server and all tests, in the profile of the tests", run: build },
     Step { name: "test", about: "unit, vector, property and two-ended tests, and the fuzz corpora", run: test },
     Step { name: "python", about: "the Python package: pip install, pytest, stubs and types", run: python_step },
+    Step { name: "c", about: "C programs against the library: sanitized, under valgrind, installed", run: c_step },
     Step { name: "doctest", about: "the examples in the documentation", run: doctest },
     Step { name: "doc", about: "the documentation itself, warnings fail", run: doc },
     Step { name: "bench", about: "every benchmark once, without measuring", run: bench },
@@ -168,7 +169,7 @@ fn counted(context: &Shared, step: &str, arguments: &[&str]) -> Result<Outcome> 
 }
 
 fn packages_step(context: &Shared) -> Result<Outcome> {
-    let needs = [Need::Libiscsi, Need::Qemu, Need::Python, Need::Freeradius, Need::Isns];
+    let needs = [Need::Libiscsi, Need::Qemu, Need::C, Need::Python, Need::Freeradius, Need::Isns];
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return Ok(passed("all there"));
@@ -200,7 +201,30 @@ fn build(context: &Shared) -> Result<Outcome> {
 }
 
 fn test(context: &Shared) -> Result<Outcome> {
-    counted(context, "test", &["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"])
+    let arguments = ["test", "--workspace", "--exclude", "lunette-ffi", "--lib", "--bins", "--tests", "--examples"];
+    counted(context, "test", &[&arguments[..], &["--no-fail-fast"]].concat())
+}
+
+/// By themselves: they start compilers and servers of their own, several at a time.
+fn c_step(context: &Shared) -> Result<Outcome> {
+    if find("cc").is_none() {
+        return Ok(skipped("no C compiler"));
+    }
+    let mut outcome = counted(context, "c", &["test", "--package", "lunette-ffi", "--no-fail-fast"])?;
+    if outcome.tally.failed == 0 {
+        match c::try_installation() {
+            Ok(None) => outcome.tally += Tally::PASSED,
+            Ok(Some(reason)) => {
+                outcome.tally += Tally::SKIPPED;
+                outcome.note = format!("{}; not installed: {reason}", outcome.note);
+            }
+            Err(error) => {
+                outcome.tally += Tally::FAILED;
+                outcome.details = format!("{error:#}\n");
+            }
+        }
+    }
+    Ok(outcome)
 }
 
 fn python_step(_: &Shared) -> Result<Outcome> {
