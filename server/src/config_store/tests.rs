@@ -139,6 +139,64 @@ fn a_crash_at_any_write_leaves_the_old_or_the_new_configuration() {
     }
 }
 
+/// The changes of one administrator's morning, each planned on what the one before left.
+fn next_change(configuration: &Configuration, number: u32) -> Transaction {
+    let mut transaction = Transaction::default();
+    let name = format!("group-{}", number / 4);
+    match number % 4 {
+        0 => transaction.stmf = Some(configuration.stmf.create_group(GroupKind::Host, &name).unwrap()),
+        1 => {
+            let member = format!("iqn.2026-11.org.example:host-{number}");
+            transaction.stmf = Some(configuration.stmf.add_member(GroupKind::Host, &name, &member).unwrap());
+        }
+        2 => {
+            let patch =
+                TargetPatch { name: Some(format!("iqn.2026-11.org.example:disk-{number}")), ..TargetPatch::default() };
+            let (target, change) = configuration.iscsi.plan_create_target(&patch, [0; 16]).unwrap();
+            transaction.iscsi.push(change);
+            transaction.ports.push((target.to_string(), configuration.free_port()));
+        }
+        // Several rows that must come and go together.
+        _ => {
+            let change = configuration.stmf.batch(|draft| {
+                let member = format!("iqn.2026-11.org.example:host-{}", number - 2);
+                draft.apply(draft.config().remove_member(GroupKind::Host, &name, &member)?);
+                draft.apply(draft.config().delete_group(GroupKind::Host, &name)?);
+                draft.apply(draft.config().create_group(GroupKind::Target, &name)?);
+                Ok::<(), stmf::config::ConfigError>(())
+            });
+            transaction.stmf = Some(change.unwrap());
+        }
+    }
+    transaction
+}
+
+#[test]
+fn a_crash_in_a_row_of_changes_leaves_all_up_to_one_of_them() {
+    let ops = Arc::default();
+    let journal = Journal { image: Image::default(), ops: Arc::clone(&ops) };
+    let (store, first, _) = ConfigStore::on(journal).unwrap();
+    // The configuration after so many writes of the store, for every change that was acknowledged there.
+    let mut history = vec![(ops.lock().unwrap().len(), first)];
+    for number in 0..12 {
+        let mut configuration = history.last().unwrap().1.clone();
+        let transaction = next_change(&configuration, number);
+        store.commit(&transaction).unwrap();
+        configuration.commit(transaction);
+        history.push((ops.lock().unwrap().len(), configuration));
+    }
+    let ops = ops.lock().unwrap().clone();
+    for stop in history[0].0..=ops.len() {
+        let acknowledged = history.iter().rposition(|(end, _)| *end <= stop).unwrap();
+        let possible = &history[acknowledged..(acknowledged + 2).min(history.len())];
+        for lost in [(|_| false) as fn(usize) -> bool, |_| true, |at| at % 2 == 0] {
+            let (_store, read, problems) = ConfigStore::on(after(&ops[..stop], lost)).unwrap();
+            assert!(problems.is_empty(), "at {stop}: {problems:?}");
+            assert!(possible.iter().any(|(_, configuration)| *configuration == read), "at {stop} of {}", ops.len());
+        }
+    }
+}
+
 #[test]
 fn two_processes_do_not_share_a_state_directory() {
     let state = tempfile::tempdir().unwrap();

@@ -1,0 +1,72 @@
+//! `lunette serve` as a process of its own, on a host of the tests.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Host;
+
+/// A running server, killed when dropped.
+pub(crate) struct Served {
+    child: Child,
+    portal: SocketAddr,
+}
+
+/// A port of the loopback interface that nobody listens on at this moment.
+pub(crate) fn free_portal() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Served {
+    /// Serves the state of `host`, with a portal of the default group; its log is in the file `log` there.
+    pub(crate) fn start(host: &Host) -> Self {
+        let portal = free_portal();
+        let log = std::fs::File::create(host.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lunette"))
+            .arg("serve")
+            .arg("--state")
+            .arg(host.state())
+            .arg("--socket")
+            .arg(host.socket())
+            .args(["--portal", &portal.to_string()])
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let served = Self { child, portal };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(portal).is_err() || !host.socket().exists() {
+            assert!(Instant::now() < deadline, "it does not listen: {}", served.log(host));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        served
+    }
+
+    /// The portal of the default group.
+    pub(crate) fn portal(&self) -> SocketAddr {
+        self.portal
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self, host: &Host) -> String {
+        std::fs::read_to_string(host.path().join("log")).unwrap_or_default()
+    }
+
+    /// Holds the process as it is, between any two of its instructions, for as long as `work` takes.
+    pub(crate) fn frozen<R>(&self, work: impl FnOnce() -> R) -> R {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::STOP).unwrap();
+        let result = work();
+        kill_process(pid, Signal::CONT).unwrap();
+        result
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
