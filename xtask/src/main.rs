@@ -8,6 +8,7 @@ mod c;
 mod conformance;
 mod fuzz;
 mod interop;
+mod kernel;
 mod packages;
 mod process;
 mod python;
@@ -32,6 +33,7 @@ Commands:
   bench-python Measure disks that are Python objects against a disk in memory
   header       Make the C header anew
   install-c    Install the C library, its header and its pkg-config file
+  kernel-test  Let the Linux kernel's initiator use the server, in QEMU
   fuzz         Run the fuzzers for a while (nightly toolchain and cargo-fuzz)
 
 `cargo xtask COMMAND --help` says more.
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Some("bench-python") => python::bench(&rest),
         Some("header") => c::header(&rest),
         Some("install-c") => c::install_command(&rest),
+        Some("kernel-test") => kernel::main(&rest),
         Some("fuzz") => fuzz::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

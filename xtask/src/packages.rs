@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Isns,
     /// Debian's user-space target, the peer that we measure ourselves against; only where it is asked for.
     Tgt,
+    /// QEMU's whole machine, and what makes an initramfs for it.
+    Kernel,
     /// Another one of Debian's, for the same purpose.
     Istgt,
     /// Compilers for C and C++, valgrind and pkg-config.
@@ -38,6 +40,7 @@ impl Need {
             Self::Tgt => &["tgt"],
             Self::Istgt => &["istgt"],
             Self::C => &["gcc", "g++", "libc6-dev", "valgrind", "pkgconf"],
+            Self::Kernel => &["qemu-system-x86", "cpio", "kmod", "iproute2"],
         }
     }
 
@@ -56,6 +59,10 @@ impl Need {
             Self::C => [("cc", "gcc"), ("c++", "g++"), ("valgrind", "valgrind"), ("pkg-config", "pkgconf")]
                 .into_iter()
                 .find_map(|(program, package)| missing_program(program, package)),
+            Self::Kernel => missing_program("qemu-system-x86_64", "qemu-system-x86")
+                .or_else(|| missing_program("cpio", "cpio"))
+                .or_else(|| missing_program("depmod", "kmod"))
+                .or_else(|| missing_program("ip", "iproute2")),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::interop::target::Kind;
 use crate::packages::{self, Need};
 use crate::process::{Finished, find, run_limited};
 use crate::report::{Tally, human, tail};
-use crate::{c, conformance, interop, python, workspace};
+use crate::{c, conformance, interop, kernel, python, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,7 @@ const STEPS: &[Step] = &[
     Step { name: "doc", about: "the documentation itself, warnings fail", run: doc },
     Step { name: "bench", about: "every benchmark once, without measuring", run: bench },
     Step { name: "interop", about: "libiscsi, QEMU and a rude initiator against the server", run: interop_step },
+    Step { name: "kernel", about: "the Linux kernel's initiator in QEMU against the server", run: kernel_step },
     Step {
         name: "conformance",
         about: "iscsi-test-cu against the server, compared with the table",
@@ -169,7 +170,7 @@ fn counted(context: &Shared, step: &str, arguments: &[&str]) -> Result<Outcome> 
 }
 
 fn packages_step(context: &Shared) -> Result<Outcome> {
-    let needs = [Need::Libiscsi, Need::Qemu, Need::C, Need::Python, Need::Freeradius, Need::Isns];
+    let needs = [Need::Libiscsi, Need::Qemu, Need::C, Need::Python, Need::Freeradius, Need::Isns, Need::Kernel];
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return Ok(passed("all there"));
@@ -257,6 +258,14 @@ fn bench(context: &Shared) -> Result<Outcome> {
 
 fn interop_step(_: &Shared) -> Result<Outcome> {
     let tally = interop::run(Kind::Lunette, &[]);
+    Ok(Outcome { tally, note: tally.to_string(), details: String::new() })
+}
+
+fn kernel_step(_: &Shared) -> Result<Outcome> {
+    if let Some(reason) = kernel::missing() {
+        return Ok(skipped(reason));
+    }
+    let tally = kernel::run()?;
     Ok(Outcome { tally, note: tally.to_string(), details: String::new() })
 }
 

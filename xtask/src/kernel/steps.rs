@@ -1,0 +1,390 @@
+//! What the guest does with the server, and what must come of it.
+
+use super::lab::{INITIATOR, Lab, OPEN, PORTALS, plug, unplug};
+use crate::report::{Tally, human, tail};
+use anyhow::{Result, ensure};
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+
+/// The size of the first logical unit; XFS makes nothing smaller than 300 MiB.
+const SIZE: u64 = 512 * MIB;
+
+// Secrets that occur nowhere else, so that finding one in a log means that it leaked.
+const SECRET: &str = "kestrel-4711-tidal";
+const TARGET_SECRET: &str = "osprey-0815-marsh";
+const WRONG_SECRET: &str = "magpie-2718-ridge";
+
+const ONE_WAY: &str = "iqn.2026-11.org.lunette.test:one-way";
+const MUTUAL: &str = "iqn.2026-11.org.lunette.test:mutual";
+
+/// One claim; later ones build on earlier ones.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) claim: &'static str,
+    run: fn(&mut Lab) -> Result<()>,
+}
+
+pub(super) const STEPS: &[Step] = &[
+    Step { name: "discovery", claim: "SendTargets lists the target at both portals", run: discovery },
+    Step { name: "chap", claim: "the right secret logs in, a wrong one is refused and told in the log", run: chap },
+    Step { name: "mutual", claim: "both prove themselves; a target with a wrong secret is refused", run: mutual },
+    Step { name: "login", claim: "with both digests the disk appears with its size and its NAA", run: login },
+    Step { name: "ext4", claim: "ext4 is made, filled, unmounted, found clean, and read back", run: ext4 },
+    Step { name: "xfs", claim: "the same with XFS", run: xfs },
+    Step { name: "fstrim", claim: "what the file system gives up leaves the backing file", run: fstrim },
+    Step { name: "fio", claim: "fio reads back every block that it wrote at random", run: fio },
+    Step { name: "persist", claim: "sg_persist registers, reserves, is shown both, and releases", run: persist },
+    Step { name: "lun-added", claim: "a LUN that is added while logged in is told and appears", run: lun_added },
+    Step {
+        name: "lun-resized",
+        claim: "a unit that grows is told and has its new size after a rescan",
+        run: lun_resized,
+    },
+    Step { name: "lun-removed", claim: "a LUN that is removed answers no more; the others go on", run: lun_removed },
+    Step {
+        name: "restart",
+        claim: "the server is killed and started again under verified load: no error",
+        run: restart,
+    },
+    Step {
+        name: "multipath",
+        claim: "two paths, one pulled under verified load: no error; it comes back",
+        run: multipath,
+    },
+    Step { name: "end", claim: "the guest logs out, the server ends in order, no secret is in its log", run: end },
+];
+
+/// Runs all steps and prints a line for each. After a failure the rest is skipped: it would fail of that.
+pub(super) fn run() -> Tally {
+    let began = Instant::now();
+    let mut tally = Tally::default();
+    let mut lab = match Lab::start(SIZE) {
+        Ok(lab) => lab,
+        Err(error) => {
+            println!("    FAILED  boot: {error:#}");
+            return Tally::FAILED;
+        }
+    };
+    println!("    ok      boot ({})", human(began.elapsed()));
+    for step in STEPS {
+        if tally.failed > 0 {
+            println!("    skipped {}: after a failure", step.name);
+            tally += Tally::SKIPPED;
+            continue;
+        }
+        let started = Instant::now();
+        match (step.run)(&mut lab) {
+            Ok(()) => {
+                println!("    ok      {} ({})", step.name, human(started.elapsed()));
+                tally += Tally::PASSED;
+            }
+            Err(error) => {
+                println!("    FAILED  {} ({}): {}", step.name, human(started.elapsed()), step.claim);
+                println!("            {}", format!("{error:#}").replace('\n', "\n            "));
+                println!("            the server's last lines:\n{}", tail(&lab.log(), 15, "            "));
+                if let Ok(kernel) = lab.guest.run("dmesg | tail -20") {
+                    println!("            the guest's kernel:\n{}", tail(&kernel, 20, "            "));
+                }
+                tally += Tally::FAILED;
+            }
+        }
+    }
+    tally
+}
+
+/// The device of a LUN at a portal, as udev names it.
+fn device(target: &str, portal: &str, lun: u16) -> String {
+    format!("/dev/disk/by-path/ip-{portal}:3260-iscsi-{target}-lun-{lun}")
+}
+
+fn disk() -> String {
+    device(OPEN, PORTALS[0], 0)
+}
+
+fn node(target: &str, portal: &str) -> String {
+    format!("iscsiadm -m node -T {target} -p {portal}")
+}
+
+fn discovery(lab: &mut Lab) -> Result<()> {
+    lab.guest.run(&format!("echo InitiatorName={INITIATOR} > /etc/iscsi/initiatorname.iscsi"))?;
+    let settings = [
+        "node.startup = manual",
+        "node.session.timeo.replacement_timeout = 120",
+        "node.conn[0].timeo.noop_out_interval = 2",
+        "node.conn[0].timeo.noop_out_timeout = 3",
+        "node.session.initial_login_retry_max = 2",
+    ];
+    lab.guest.run(&format!("printf '%s\\n' '{}' > /etc/iscsi/iscsid.conf", settings.join("' '")))?;
+    lab.guest.run("iscsid && sleep 1")?;
+    let found = lab.guest.run(&format!("iscsiadm -m discovery -t sendtargets -p {}", PORTALS[0]))?;
+    for portal in PORTALS {
+        let line = format!("{portal}:3260,1 {OPEN}");
+        ensure!(found.contains(&line), "discovery does not show '{line}':\n{found}");
+    }
+    Ok(())
+}
+
+/// Sets CHAP up for one target in the guest.
+fn credentials(lab: &mut Lab, target: &str, secret: &str, target_secret: Option<&str>) -> Result<()> {
+    let node = node(target, PORTALS[0]);
+    lab.guest.run(&format!("{node} -o delete 2>/dev/null; {node} -o new"))?;
+    let mut settings = vec![("authmethod", "CHAP"), ("username", INITIATOR), ("password", secret)];
+    settings.extend(target_secret.iter().flat_map(|secret| [("username_in", "array"), ("password_in", *secret)]));
+    for (name, value) in settings {
+        lab.guest.run(&format!("{node} -o update -n node.session.auth.{name} -v {value}"))?;
+    }
+    Ok(())
+}
+
+/// Logs in and out again.
+fn visit(lab: &mut Lab, target: &str) -> Result<()> {
+    let node = node(target, PORTALS[0]);
+    lab.guest.run(&format!("{node} --login"))?;
+    lab.guest.run(&format!("{node} --logout"))?;
+    Ok(())
+}
+
+fn chap(lab: &mut Lab) -> Result<()> {
+    let secret = lab.secret("initiator-secret", SECRET)?;
+    lab.administer(&["itadm", "create-initiator", "-S", &secret, INITIATOR])?;
+    lab.administer(&["itadm", "create-target", "-a", "chap", "-n", ONE_WAY])?;
+    credentials(lab, ONE_WAY, SECRET, None)?;
+    visit(lab, ONE_WAY)?;
+    credentials(lab, ONE_WAY, WRONG_SECRET, None)?;
+    let words = lab.guest.refused(&format!("{} --login", node(ONE_WAY, PORTALS[0])))?;
+    ensure!(words.contains("authorization failure"), "open-iscsi was refused otherwise:\n{words}");
+    let told = lab.log().lines().any(|line| line.contains(INITIATOR) && line.contains("0201"));
+    ensure!(told, "no line of the log tells of the refusal");
+    Ok(())
+}
+
+fn mutual(lab: &mut Lab) -> Result<()> {
+    let secret = lab.secret("target-secret", TARGET_SECRET)?;
+    lab.administer(&["itadm", "create-target", "-a", "chap", "-u", "array", "-S", &secret, "-n", MUTUAL])?;
+    credentials(lab, MUTUAL, SECRET, Some(TARGET_SECRET))?;
+    visit(lab, MUTUAL)?;
+    credentials(lab, MUTUAL, SECRET, Some(WRONG_SECRET))?;
+    lab.guest.refused(&format!("{} --login", node(MUTUAL, PORTALS[0])))?;
+    credentials(lab, MUTUAL, WRONG_SECRET, Some(TARGET_SECRET))?;
+    lab.guest.refused(&format!("{} --login", node(MUTUAL, PORTALS[0])))?;
+    Ok(())
+}
+
+fn login(lab: &mut Lab) -> Result<()> {
+    let node = node(OPEN, PORTALS[0]);
+    for digest in ["HeaderDigest", "DataDigest"] {
+        lab.guest.run(&format!("{node} -o update -n node.conn[0].iscsi.{digest} -v CRC32C"))?;
+    }
+    lab.guest.run(&format!("{node} --login"))?;
+    appears(lab, &disk())?;
+    let session = lab.guest.run("iscsiadm -m session -P 2")?;
+    for digest in ["HeaderDigest: CRC32C", "DataDigest: CRC32C"] {
+        ensure!(session.contains(digest), "no {digest}:\n{session}");
+    }
+    has_size(lab, &disk(), SIZE)?;
+    let naa = format!("/dev/disk/by-id/wwn-0x{}", lab.guid.to_lowercase());
+    let same = lab.guest.run(&format!("readlink -f {naa} && readlink -f {}", disk()))?;
+    let devices: Vec<&str> = same.split_whitespace().collect();
+    ensure!(devices.len() == 2 && devices[0] == devices[1], "{naa} is not the disk: {same}");
+    Ok(())
+}
+
+fn appears(lab: &mut Lab, device: &str) -> Result<()> {
+    lab.guest.wait_for(device, &format!("udevadm settle; test -b {device}"), Duration::from_secs(30)).map(drop)
+}
+
+fn has_size(lab: &mut Lab, device: &str, size: u64) -> Result<()> {
+    let found = lab.guest.run(&format!("blockdev --getsize64 {device}"))?;
+    ensure!(found.trim() == size.to_string(), "{device} has {} bytes and not {size}", found.trim());
+    Ok(())
+}
+
+/// Makes a file system, fills a file, and reads it after unmounting, checking and mounting again.
+fn file_system(lab: &mut Lab, make: &str, check: &str) -> Result<()> {
+    let disk = disk();
+    lab.guest.run(&format!("{make} {disk}"))?;
+    lab.guest.run(&format!("mount {disk} /mnt"))?;
+    lab.guest.run("head -c 33554432 /dev/urandom > /mnt/file && md5sum /mnt/file > /tmp/sum && sync")?;
+    lab.guest.run("umount /mnt")?;
+    lab.guest.run(&format!("{check} {disk}"))?;
+    // What the guest remembers of the disk must not answer for the disk.
+    lab.guest.run("echo 3 > /proc/sys/vm/drop_caches")?;
+    lab.guest.run(&format!("mount {disk} /mnt && md5sum -c /tmp/sum"))?;
+    lab.guest.run("umount /mnt").map(drop)
+}
+
+fn ext4(lab: &mut Lab) -> Result<()> {
+    file_system(lab, "mkfs.ext4 -q -F", "e2fsck -f -n")
+}
+
+fn xfs(lab: &mut Lab) -> Result<()> {
+    file_system(lab, "mkfs.xfs -q -f", "xfs_repair -n")
+}
+
+fn fstrim(lab: &mut Lab) -> Result<()> {
+    lab.guest.run(&format!("mount {} /mnt", disk()))?;
+    lab.guest.run("head -c 67108864 /dev/urandom > /mnt/more && sync")?;
+    let full = lab.allocated("disk")?;
+    lab.guest.run("rm /mnt/more && sync && fstrim -v /mnt")?;
+    let trimmed = lab.allocated("disk")?;
+    ensure!(full >= trimmed + 60 * MIB, "the backing file takes {trimmed} bytes after fstrim, {full} before");
+    lab.guest.run("umount /mnt").map(drop)
+}
+
+/// The line that lets fio write at random and read all of it back.
+fn fio_line(device: &str, more: &str) -> String {
+    // A colon in a file's name would be two files to fio.
+    format!(
+        "fio --name=verify --filename=$(readlink -f {device}) --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --size=16m \
+         --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --randseed=7 {more} > /tmp/fio.out 2>&1"
+    )
+}
+
+fn fio(lab: &mut Lab) -> Result<()> {
+    let line = fio_line(&disk(), "");
+    let said = lab.guest.try_run(&line, Duration::from_secs(120))?;
+    fio_ended_well(lab, said.status)
+}
+
+fn fio_ended_well(lab: &mut Lab, status: i32) -> Result<()> {
+    let words = lab.guest.run("cat /tmp/fio.out")?;
+    ensure!(status == 0 && words.contains("err= 0"), "fio ended with status {status}:\n{words}");
+    Ok(())
+}
+
+/// Starts fio at a moderate rate, so that it runs for some ten seconds.
+fn begin_load(lab: &mut Lab, device: &str) -> Result<()> {
+    let line = fio_line(device, "--rate_iops=400");
+    lab.guest.run(&format!("rm -f /tmp/fio.rc; ( {line}; echo $? > /tmp/fio.rc ) &"))?;
+    std::thread::sleep(Duration::from_secs(3));
+    lab.guest.run("test ! -e /tmp/fio.rc").map(drop)
+}
+
+fn end_load(lab: &mut Lab) -> Result<()> {
+    let status = lab.guest.wait_for("the end of fio", "cat /tmp/fio.rc 2>/dev/null", Duration::from_secs(150))?;
+    fio_ended_well(lab, status.trim().parse().unwrap_or(-1))
+}
+
+fn persist(lab: &mut Lab) -> Result<()> {
+    let disk = disk();
+    lab.guest.run(&format!("sg_persist --out --register --param-sark=0xabc123 {disk}"))?;
+    lab.guest.run(&format!("sg_persist --out --reserve --param-rk=0xabc123 --prout-type=5 {disk}"))?;
+    let keys = lab.guest.run(&format!("sg_persist --in --read-keys {disk}"))?;
+    ensure!(keys.contains("0xabc123"), "the key is not shown:\n{keys}");
+    let holder = lab.guest.run(&format!("sg_persist --in --read-reservation {disk}"))?;
+    ensure!(holder.contains("Write Exclusive, registrants only"), "the reservation is not shown:\n{holder}");
+    lab.guest.run(&format!("sg_persist --out --release --param-rk=0xabc123 --prout-type=5 {disk}"))?;
+    lab.guest.run(&format!("sg_persist --out --register --param-rk=0xabc123 {disk}"))?;
+    let keys = lab.guest.run(&format!("sg_persist --in --read-keys {disk}"))?;
+    ensure!(!keys.contains("0xabc123"), "the key is still shown:\n{keys}");
+    Ok(())
+}
+
+/// What the kernel said about the disks since the last call.
+fn kernel_said(lab: &mut Lab, words: &str) -> Result<()> {
+    let line = format!("dmesg | grep -q '{words}'");
+    lab.guest.wait_for(&format!("the kernel's line '{words}'"), &line, Duration::from_secs(20))?;
+    lab.guest.run("dmesg -c > /dev/null").map(drop)
+}
+
+fn lun_added(lab: &mut Lab) -> Result<()> {
+    lab.guest.run("dmesg -c > /dev/null")?;
+    let guid = lab.create_lu("second", 64 * MIB)?;
+    lab.administer(&["stmfadm", "add-view", "-n", "7", &guid])?;
+    // The unit attention comes with the next command.
+    lab.guest.run(&format!("sg_turs -n 3 {} ; true", disk()))?;
+    kernel_said(lab, "LUN assignments on this target have changed")?;
+    lab.guest.run("iscsiadm -m session --rescan")?;
+    let second = device(OPEN, PORTALS[0], 7);
+    appears(lab, &second)?;
+    has_size(lab, &second, 64 * MIB)
+}
+
+fn lun_resized(lab: &mut Lab) -> Result<()> {
+    let guid = guid_of(lab, "second")?;
+    lab.administer(&["stmfadm", "modify-lu", "-s", "128m", &guid])?;
+    let second = device(OPEN, PORTALS[0], 7);
+    lab.guest.run(&format!("sg_turs -n 3 {second} ; true"))?;
+    kernel_said(lab, "apacity data has changed")?;
+    lab.guest.run("iscsiadm -m session --rescan")?;
+    let bigger = format!("test $(blockdev --getsize64 {second}) = {}", 128 * MIB);
+    lab.guest.wait_for("the new size", &bigger, Duration::from_secs(20)).map(drop)
+}
+
+fn guid_of(lab: &Lab, file: &str) -> Result<String> {
+    let listed = lab.administer(&["sbdadm", "list-lu"])?;
+    let path = lab.backing(file).display().to_string();
+    let line = listed.lines().find(|line| line.ends_with(&path));
+    let guid = line.and_then(|line| line.split_whitespace().next()).unwrap_or_default().to_owned();
+    ensure!(guid.len() == 32, "sbdadm list-lu does not show {path}:\n{listed}");
+    Ok(guid)
+}
+
+fn lun_removed(lab: &mut Lab) -> Result<()> {
+    let second = device(OPEN, PORTALS[0], 7);
+    let read = format!("dd if={second} of=/dev/null bs=4096 count=1 iflag=direct");
+    lab.guest.run(&read)?;
+    let guid = guid_of(lab, "second")?;
+    lab.administer(&["stmfadm", "remove-view", "-l", &guid, "-a"])?;
+    lab.guest.refused(&read)?;
+    lab.guest.run(&format!("dd if={} of=/dev/null bs=4096 count=1 iflag=direct", disk()))?;
+    lab.guest.run(&format!("echo 1 > /sys/block/$(basename $(readlink -f {second}))/device/delete")).map(drop)
+}
+
+fn restart(lab: &mut Lab) -> Result<()> {
+    begin_load(lab, &disk())?;
+    lab.kill_and_restart(Duration::from_secs(1))?;
+    end_load(lab)
+}
+
+fn multipath(lab: &mut Lab) -> Result<()> {
+    let [first, second] = PORTALS.map(|portal| node(OPEN, portal));
+    lab.guest.run(&format!("{first} --logout"))?;
+    for node in [&first, &second] {
+        let name = "node.session.timeo.replacement_timeout";
+        lab.guest.run(&format!("{node} -o update -n {name} -v 5 && {node} --login"))?;
+    }
+    let [first, second] = PORTALS.map(|portal| device(OPEN, portal, 0));
+    appears(lab, &first)?;
+    appears(lab, &second)?;
+    let configuration = [
+        "defaults {",
+        "    find_multipaths no",
+        "    user_friendly_names no",
+        "    path_grouping_policy multibus",
+        "    polling_interval 1",
+        "    max_polling_interval 2",
+        "    no_path_retry queue",
+        "}",
+    ];
+    lab.guest.run(&format!("printf '%s\\n' '{}' > /etc/multipath.conf", configuration.join("' '")))?;
+    lab.guest.run("multipathd")?;
+    let map = format!("/dev/mapper/3{}", lab.guid.to_lowercase());
+    both_paths(lab, &map)?;
+    begin_load(lab, &map)?;
+    unplug(PORTALS[1])?;
+    let faulty = "test $(multipathd show paths format %T | grep -c faulty) = 1";
+    lab.guest.wait_for("a path's failure", faulty, Duration::from_secs(60))?;
+    end_load(lab)?;
+    plug(PORTALS[1])?;
+    both_paths(lab, &map)?;
+    // Nothing may hold the devices when they go.
+    lab.guest.run("multipathd shutdown; sleep 1; multipath -F").map(drop)
+}
+
+fn both_paths(lab: &mut Lab, map: &str) -> Result<()> {
+    let active = format!("test -b {map} && test $(multipath -ll {map} | grep -c 'active ready running') = 2");
+    lab.guest.wait_for("two active paths", &active, Duration::from_secs(60)).map(drop)
+}
+
+fn end(lab: &mut Lab) -> Result<()> {
+    lab.guest.run("iscsiadm -m node --logoutall=all")?;
+    lab.stop()?;
+    let log = lab.log();
+    for secret in [SECRET, TARGET_SECRET, WRONG_SECRET] {
+        ensure!(!log.contains(secret), "the log shows a secret");
+    }
+    ensure!(!log.contains(" ERROR "), "the log tells of an error:\n{log}");
+    Ok(())
+}
