@@ -1,5 +1,6 @@
 //! `cargo xtask conformance`: libiscsi's own test suite against a target, and the table that says how each test ended.
 
+mod disk;
 mod suite;
 mod table;
 
@@ -27,7 +28,8 @@ Options:
   --write          Write the table instead of comparing with it
   --no-build       Take the binary as it is
 
-Without --write, a test that ended worse than the table says fails the run. The tables stand in docs/compliance/; what
+Ours is asked with every kind of LU that the suite has tests for, each behind a target of its own: thin and thick,
+removable, of 4 KiB blocks, write-protected. Without --write, a test that ended worse than the table says fails the run. The tables stand in docs/compliance/; what
 is written by hand below their line '## Notes' is kept.
 
 Example: cargo xtask conformance --target tgt --write
@@ -89,13 +91,15 @@ fn table_path(kind: Kind) -> PathBuf {
 fn show(kind: Kind, names: &[String]) -> Result<ExitCode> {
     let run = suite::run(kind, names)?;
     let mut code = ExitCode::SUCCESS;
-    for result in &run.results {
-        println!("{} {} ({})", result.name, result.verdict, human(result.elapsed));
-        if result.verdict != Verdict::Passed {
-            print!("{}", tail(&result.output, 60, "    "));
-        }
-        if result.verdict > Verdict::Skipped {
-            code = ExitCode::FAILURE;
+    for name in run.names() {
+        for (disk, result) in run.of(name) {
+            println!("{name} on {}: {} ({})", disk.name, result.verdict, human(result.elapsed));
+            if result.verdict != Verdict::Passed {
+                print!("{}", tail(&result.output, 60, "    "));
+            }
+            if result.verdict > Verdict::Skipped {
+                code = ExitCode::FAILURE;
+            }
         }
     }
     Ok(code)
@@ -104,7 +108,8 @@ fn show(kind: Kind, names: &[String]) -> Result<ExitCode> {
 /// Runs the whole suite and compares with the committed table.
 ///
 /// A test that ended worse is run once more before it counts, since a busy machine can make one late; it counts as
-/// failed when it is worse again. Tests that pass on nobody's side today count as skipped.
+/// failed when it is worse again. In the tally each test counts once, with its total over the kinds of LU; what passes
+/// on none today counts as skipped.
 pub(crate) fn compare(kind: Kind) -> Result<Tally> {
     let path = table_path(kind);
     let expected = Table::read(&path)
@@ -112,35 +117,39 @@ pub(crate) fn compare(kind: Kind) -> Result<Tally> {
     let started = Instant::now();
     let mut run = suite::run(kind, &[])?;
     let mut tally = Tally::default();
-    let (mut better, mut again) = (Vec::new(), Vec::new());
-    for (index, result) in run.results.iter().enumerate() {
-        match expected.verdict(&result.name) {
-            Some(before) if result.verdict > before => again.push((index, before)),
-            Some(before) if result.verdict < before => {
-                better.push(format!("{} {before} -> {}", result.name, result.verdict))
+    let mut better = Vec::new();
+    for (disk, results) in &mut run.disks {
+        for result in results {
+            let Some(before) = expected.verdict(&result.name, disk.name) else {
+                better.push(format!("{} on {} is not in the table", result.name, disk.name));
+                continue;
+            };
+            if result.verdict < before {
+                better.push(format!("{} on {}: {before} -> {}", result.name, disk.name, result.verdict));
             }
-            Some(_) => {}
-            None => better.push(format!("{} is not in the table", result.name)),
+            if result.verdict <= before {
+                continue;
+            }
+            let second = suite::run_on(kind, disk, &[format!("={}", result.name)])?.pop();
+            match second {
+                Some(second) if second.verdict <= before => {
+                    let (first, then) = (result.verdict, second.verdict);
+                    println!("    unsteady {} on {}: {first} at first, {then} when run again", result.name, disk.name);
+                    *result = second;
+                }
+                _ => {
+                    println!(
+                        "    WORSE    {} on {}: {before} in the table, {} now",
+                        result.name, disk.name, result.verdict
+                    );
+                    print!("{}", tail(&result.output, 12, "             "));
+                    tally.failed += 1;
+                }
+            }
         }
     }
-    for (index, before) in again {
-        let first = &run.results[index];
-        let name = first.name.clone();
-        let second = suite::run(kind, &[format!("={name}")])?.results.pop();
-        match second {
-            Some(second) if second.verdict <= before => {
-                println!("    unsteady {name}: {} at first, {} when run again", first.verdict, second.verdict);
-                run.results[index] = second;
-            }
-            _ => {
-                println!("    WORSE    {name}: {} in the table, {} now", before, first.verdict);
-                print!("{}", tail(&first.output, 12, "             "));
-                tally.failed += 1;
-                run.results[index].worse = true;
-            }
-        }
-    }
-    for name in expected.names().filter(|name| run.results.iter().all(|result| result.name != **name)) {
+    let names = run.names();
+    for name in expected.names().filter(|name| !names.contains(name.as_str())) {
         println!("    GONE     {name}: in the table, but the suite has no such test");
         tally.failed += 1;
     }
@@ -150,41 +159,37 @@ pub(crate) fn compare(kind: Kind) -> Result<Tally> {
     if !better.is_empty() {
         println!("    the table is behind: cargo xtask conformance --target {} --write", kind.name());
     }
-    for result in run.results.iter().filter(|result| !result.worse) {
-        tally += if result.verdict == Verdict::Passed { Tally::PASSED } else { Tally::SKIPPED };
+    for name in &names {
+        tally += if run.total(name) == Verdict::Passed { Tally::PASSED } else { Tally::SKIPPED };
     }
-    println!("    iscsi-test-cu against {}: {} ({})", kind.name(), summary(&run), human(started.elapsed()));
+    let summary = Table::of(kind, &run).summary();
+    println!("    iscsi-test-cu against {}: {summary} ({})", kind.name(), human(started.elapsed()));
     if kind == Kind::Lunette {
-        tally.failed += standards(&run)?;
+        tally.failed += standards(&run);
     }
     Ok(tally)
 }
 
-/// What holds for us whatever the table says: nothing hangs or crashes, and we pass more than Debian's tgt.
-fn standards(run: &Run) -> Result<u32> {
+/// What holds for us whatever the table says.
+fn standards(run: &Run) -> u32 {
     let mut failed = 0;
-    for result in run.results.iter().filter(|result| result.verdict >= Verdict::Hung) {
-        println!("    FAILED   {} {}: {}", result.name, result.verdict, result.reason);
+    for name in run.names() {
+        let total = run.total(name);
+        if total >= Verdict::Failed && name != IMPOSSIBLE {
+            println!("    FAILED   {name} {total}: {}", run.reason(name));
+            failed += 1;
+        }
+    }
+    let passed = run.names().into_iter().filter(|name| run.total(name) == Verdict::Passed).count();
+    if passed < PASSES_WANTED {
+        println!("    FAILED   {passed} tests pass, {PASSES_WANTED} must");
         failed += 1;
     }
-    let ours = run.results.iter().filter(|result| result.verdict == Verdict::Passed).count();
-    let peers = Table::read(&table_path(Kind::Tgt))?.count(Verdict::Passed);
-    if ours <= peers {
-        println!("    FAILED   {ours} tests pass, and {peers} do with tgt");
-        failed += 1;
-    }
-    Ok(failed)
+    failed
 }
 
-fn summary(run: &Run) -> String {
-    let count = |verdict| run.results.iter().filter(|result| result.verdict == verdict).count();
-    let mut text = format!(
-        "{} tests: {} passed, {} failed, {} skipped",
-        run.results.len(),
-        count(Verdict::Passed),
-        count(Verdict::Failed),
-        count(Verdict::Skipped)
-    );
-    text.push_str(&format!(", {} hung, {} crashed", count(Verdict::Hung), count(Verdict::Crashed)));
-    text
-}
+/// How many tests have to pass in total.
+const PASSES_WANTED: usize = 188;
+
+/// The test that no target passes: libiscsi 1.19 looks at a variable before its callback has set it.
+const IMPOSSIBLE: &str = "ALL.iSCSITMF.LUNResetSimpleAsync";

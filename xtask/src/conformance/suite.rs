@@ -1,11 +1,15 @@
 //! Running iscsi-test-cu: every test a process of its own, and its words made a verdict.
 
+use super::disk::{DISKS, Disk};
 use crate::interop::target::{Kind, Target};
 use crate::process::{Finished, capture, run_limited, tethered};
 use crate::scratch::Scratch;
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Size of the LU: what the suite's tests near 2^n boundaries and of large transfers expect to find.
@@ -15,7 +19,7 @@ pub(crate) const LU_BYTES: u64 = 512 << 20;
 const TEST_LIMIT: Duration = Duration::from_secs(60);
 
 /// The flags of every run, as the table's head shows them.
-pub(crate) const FLAGS: &[&str] = &["--dataloss", "--Verbose-scsi"];
+pub(crate) const FLAGS: &[&str] = &["--dataloss", "--allow-sanitize", "--Verbose-scsi"];
 
 /// How a test ended, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,35 +69,110 @@ pub(crate) struct TestResult {
     pub(crate) reason: String,
     pub(crate) output: String,
     pub(crate) elapsed: Duration,
-    /// Set by the comparison with the table.
-    pub(crate) worse: bool,
 }
 
-/// One pass over the suite.
+/// One pass over the suite, on every kind of LU.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// Version of the package that brings the suite.
     pub(crate) suite_version: String,
     pub(crate) target_version: String,
-    pub(crate) results: Vec<TestResult>,
+    /// Results by kind of LU, in the order of [`DISKS`].
+    pub(crate) disks: Vec<(Disk, Vec<TestResult>)>,
 }
 
-/// Runs the tests whose name contains one of `names`, or is equal to one given as `=NAME`; all of them without any.
+impl Run {
+    /// The results of one test: the kind and its result, where the test is for the kind.
+    pub(crate) fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Disk, &'a TestResult)> {
+        self.disks.iter().filter_map(move |(disk, results)| {
+            results.iter().find(|result| result.name == name).map(|result| (disk, result))
+        })
+    }
+
+    /// Names of all tests, in the order of their names.
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
+        self.disks.iter().flat_map(|(_, results)| results.iter().map(|result| result.name.as_str())).collect()
+    }
+
+    /// How a test ended in total: it passes when it passed on a kind and did no worse than being skipped on the others.
+    pub(crate) fn total(&self, name: &str) -> Verdict {
+        merged(self.of(name).map(|(_, result)| result.verdict))
+    }
+
+    /// The words about a test that passed on no kind: those of the first result that is as bad as the total.
+    pub(crate) fn reason(&self, name: &str) -> String {
+        let total = self.total(name);
+        let told = self.of(name).find(|(_, result)| result.verdict == total);
+        told.map(|(_, result)| result.reason.clone()).unwrap_or_default()
+    }
+}
+
+/// The total of results on several kinds of LU.
+pub(crate) fn merged(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+    let (mut best, mut worst) = (Verdict::Crashed, Verdict::Passed);
+    for verdict in verdicts {
+        best = best.min(verdict);
+        worst = worst.max(verdict);
+    }
+    if worst <= Verdict::Skipped { best.min(worst) } else { worst }
+}
+
+/// How many kinds are at work at a time: the suite's programs wait more than they work.
+const AT_A_TIME: usize = 3;
+
+/// Runs the suite on the kinds of LU that the target has: all for ours, the plain thin one for others.
+///
+/// # Errors
+/// Of [`run_on`], the first that there is.
+pub(crate) fn run(kind: Kind, names: &[String]) -> Result<Run> {
+    let disks = if kind == Kind::Lunette { DISKS } else { &DISKS[..1] };
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME.min(disks.len()) {
+            scope.spawn(|| {
+                while let Some(disk) = disks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let results = run_on(kind, disk, names);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((*disk, results));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(disk, _)| DISKS.iter().position(|known| known == disk));
+    let disks = done.into_iter().map(|(disk, results)| Ok((disk, results?))).collect::<Result<Vec<_>>>()?;
+    ensure!(disks.iter().any(|(_, results)| !results.is_empty()), "iscsi-test-cu has no such test");
+    let suite_version = capture("dpkg-query", &["-W", "-f", "${Version}", "libiscsi-bin"]).unwrap_or_default();
+    Ok(Run { suite_version, target_version: kind.version(), disks })
+}
+
+/// Runs the tests that are for this kind of LU and whose name contains one of `names`, or is equal to one given as
+/// `=NAME`; all of them without any.
 ///
 /// One target serves them all, so that what a test leaves behind shows in the next; it is started afresh only when a
 /// test hung or the target died.
-pub(crate) fn run(kind: Kind, names: &[String]) -> Result<Run> {
+///
+/// # Errors
+/// The target does not start, or there is no suite.
+pub(crate) fn run_on(kind: Kind, disk: &Disk, names: &[String]) -> Result<Vec<TestResult>> {
     let list = capture("iscsi-test-cu", &["--list"])?;
     let wanted = |test: &&str| {
-        names.is_empty()
-            || names
-                .iter()
-                .any(|name| name.strip_prefix('=').map_or_else(|| test.contains(name.as_str()), |name| *test == name))
+        disk.wants(test.trim_start_matches("ALL."))
+            && (names.is_empty()
+                || names.iter().any(|name| {
+                    name.strip_prefix('=').map_or_else(|| test.contains(name.as_str()), |name| *test == name)
+                }))
     };
     let tests: Vec<&str> = individual_tests(&list).filter(wanted).collect();
-    ensure!(!tests.is_empty(), "iscsi-test-cu has no such test");
+    if tests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let start = || match kind {
+        Kind::Lunette => Target::start_disk(LU_BYTES, disk.properties),
+        Kind::Tgt => Target::start(kind, LU_BYTES),
+    };
     let scratch = Scratch::new("conformance")?;
-    let mut target = Target::start(kind, LU_BYTES)?;
+    let mut target = start()?;
     let mut results = Vec::with_capacity(tests.len());
     for name in tests {
         let finished = run_test(&scratch, name, &target.url())?;
@@ -107,15 +186,13 @@ pub(crate) fn run(kind: Kind, names: &[String]) -> Result<Run> {
             reason,
             output: finished.output,
             elapsed: finished.elapsed,
-            worse: false,
         });
         if verdict >= Verdict::Hung {
             drop(target);
-            target = Target::start(kind, LU_BYTES).with_context(|| format!("after {name} {verdict}"))?;
+            target = start().with_context(|| format!("after {name} {verdict}"))?;
         }
     }
-    let suite_version = capture("dpkg-query", &["-W", "-f", "${Version}", "libiscsi-bin"]).unwrap_or_default();
-    Ok(Run { suite_version, target_version: kind.version(), results })
+    Ok(results)
 }
 
 /// `iscsi-test-cu --list` prints families, suites and tests; every test is in the family ALL once.
@@ -197,6 +274,14 @@ mod tests {
 
     fn verdict(code: Option<i32>, output: &str) -> Verdict {
         judge(&finished(code, output)).0
+    }
+
+    #[test]
+    fn a_test_passes_in_total_on_one_kind_when_it_fails_on_none() {
+        use Verdict::{Failed, Passed, Skipped};
+        assert_eq!(merged([Skipped, Passed, Skipped]), Passed);
+        assert_eq!(merged([Skipped, Skipped]), Skipped);
+        assert_eq!(merged([Passed, Failed, Skipped]), Failed);
     }
 
     #[test]

@@ -106,13 +106,20 @@ impl Target {
         };
         let mut target = Self::launch(kind, command, Scratch::new(kind.name())?)?;
         match kind {
-            Kind::Lunette => target.configure_lunette(size, chap)?,
+            Kind::Lunette => target.configure_lunette(size, &[], chap)?,
             Kind::Tgt => {
                 if let Some(chap) = chap {
                     target.configure_tgt_chap(chap)?;
                 }
             }
         }
+        Ok(target)
+    }
+
+    /// Starts a target with one LU of `size` bytes that has these properties of `create-lu`, open to all.
+    pub(crate) fn start_disk(size: u64, properties: &[&str]) -> Result<Self> {
+        let mut target = Self::launch(Kind::Lunette, Restart::Serve, Scratch::new("disk")?)?;
+        target.configure_lunette(size, properties, None)?;
         Ok(target)
     }
 
@@ -231,10 +238,13 @@ impl Target {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn configure_lunette(&mut self, size: u64, chap: Option<&Chap>) -> Result<()> {
+    fn configure_lunette(&mut self, size: u64, properties: &[&str], chap: Option<&Chap>) -> Result<()> {
         let backing = self.scratch.join("lu").display().to_string();
         let size = format!("{}M", size >> 20);
-        let said = self.administer(&["stmfadm", "create-lu", "--size", &size, &backing])?;
+        let mut create = vec!["stmfadm", "create-lu", "--size", &size];
+        properties.iter().for_each(|property| create.extend(["-p", property]));
+        create.push(&backing);
+        let said = self.administer(&create)?;
         let guid = said.trim().rsplit(' ').next().unwrap_or_default().to_owned();
         ensure!(guid.len() == 32, "create-lu printed no GUID: {said}");
         self.administer(&["stmfadm", "add-view", "--lun", "0", &guid])?;
