@@ -86,6 +86,10 @@ impl Bench {
             write_cache_disabled: false,
             management_urls: Vec::new(),
             data: None,
+            removable: false,
+            thick: false,
+            device_information: Vec::new(),
+            text_information: String::new(),
             mode_pages: Vec::new(),
             reservations: Vec::new(),
         };

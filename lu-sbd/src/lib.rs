@@ -17,5 +17,5 @@ mod sbd;
 pub mod store;
 
 pub use lu::{Limits, Lu, LuSnapshot, Statistics};
-pub use sbd::{ModifyError, Reopen, SbdLu};
+pub use sbd::{Clock, ModifyError, Reopen, SbdLu};
 pub use store::{AsyncStore, BackingStore, Capabilities};

@@ -62,6 +62,14 @@ pub struct Identity {
     pub management_urls: Vec<String>,
     /// The data's path, when the record is not kept beside the data.
     pub data: Option<PathBuf>,
+    /// The medium can be ejected and loaded.
+    pub removable: bool,
+    /// Fully provisioned: what the store could give back is kept.
+    pub thick: bool,
+    /// Peripheral device identifying information that an initiator has set, up to 512 bytes.
+    pub device_information: Vec<u8>,
+    /// Text identifying information that an initiator has set, up to 255 bytes.
+    pub text_information: String,
     /// Saved values of mode pages.
     pub mode_pages: Vec<SavedModePage>,
     /// Persistent reservations that survive a loss of power (APTPL), as the reservation model encodes them; empty for
@@ -139,6 +147,14 @@ struct Record {
     management_urls: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removable: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    thick: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    device_information: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    text_information: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     reservations: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -170,6 +186,10 @@ impl Identity {
             write_cache_disabled: self.write_cache_disabled,
             management_urls: self.management_urls.clone(),
             data: self.data.clone(),
+            removable: self.removable,
+            thick: self.thick,
+            device_information: to_hex(&self.device_information),
+            text_information: self.text_information.clone(),
             reservations: to_hex(&self.reservations),
             mode_page: self
                 .mode_pages
@@ -250,6 +270,10 @@ impl TryFrom<Record> for Identity {
             write_cache_disabled: record.write_cache_disabled,
             management_urls: record.management_urls,
             data: record.data,
+            removable: record.removable,
+            thick: record.thick,
+            device_information: hex("device-information", &record.device_information)?,
+            text_information: record.text_information,
             mode_pages: record
                 .mode_page
                 .into_iter()
@@ -454,6 +478,10 @@ mod tests {
             write_cache_disabled: false,
             management_urls: vec!["http://a/".into()],
             data: Some("/srv/vol1".into()),
+            removable: true,
+            thick: true,
+            device_information: vec![9, 0, 255],
+            text_information: "the disk in the corner".into(),
             mode_pages: vec![SavedModePage { page: 8, subpage: 0, data: vec![4, 0, 255] }],
             reservations: vec![1, 2, 3],
         }

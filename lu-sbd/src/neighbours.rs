@@ -22,7 +22,7 @@ impl SbdLu {
     /// Calls the state machine, then does what it asks of others; their answers lead to calls again.
     pub(crate) fn with_lu<R>(&self, effects: &mut Effects, call: impl FnOnce(&mut Lu, &mut Effects) -> R) -> R {
         let (result, mut outbox) = {
-            let mut lu = self.lock();
+            let mut lu = self.lock_now();
             let result = call(&mut lu, effects);
             if lu.outbox_is_empty() {
                 return result;

@@ -65,7 +65,7 @@ impl PropertyError {
         match self {
             Self::Specifier(_) => "write it as name=value",
             Self::Unknown(_) => {
-                "the properties are alias, blk, guid, host-id, meta, mgmt-url, oui, pid, serial, vid, wcd and wp"
+                "the properties are alias, blk, guid, host-id, meta, mgmt-url, oui, pid, removable, serial, thin, vid, wcd and wp"
             }
             Self::Length("guid") => "a guid has 32 hexadecimal digits",
             Self::Length("host-id") => "a host-id has 8 hexadecimal digits",
@@ -77,7 +77,7 @@ impl PropertyError {
             Self::Length("serial") => "a serial number has at most 252 characters",
             Self::Length(_) => "give at most 1024 bytes",
             Self::Format("guid") => "a guid has 32 hexadecimal digits, the first a 6",
-            Self::Format("wcd" | "wp") => "say true or false",
+            Self::Format("removable" | "thin" | "wcd" | "wp") => "say true or false",
             Self::Format("blk") => "give the block size in bytes, such as 512 or 4096",
             Self::Format("pid" | "vid" | "serial") => "use printable ASCII characters",
             Self::Format(_) => "use hexadecimal digits only",
@@ -112,8 +112,12 @@ pub struct CreateProperties {
     pub oui: Option<u32>,
     /// INQUIRY product, up to 16 characters.
     pub product: Option<String>,
+    /// The medium can be ejected and loaded, as that of a removable disk.
+    pub removable: Option<bool>,
     /// Unit serial number, up to 252 characters.
     pub serial: Option<String>,
+    /// Space is given back by UNMAP if the store can (the default); false makes a fully provisioned unit.
+    pub thin: Option<bool>,
     /// INQUIRY vendor, up to 8 characters.
     pub vendor: Option<String>,
     /// Size in bytes; default: that of the backing store.
@@ -153,7 +157,9 @@ impl CreateProperties {
             "mgmt-url" => self.management_urls = urls(value)?,
             "oui" => self.oui = Some(hexadecimal("oui", value, 6)?),
             "pid" => self.product = Some(ascii("pid", value, 1..=MAX_PRODUCT)?),
+            "removable" => self.removable = Some(boolean("removable", value)?),
             "serial" => self.serial = Some(ascii("serial", value, 1..=MAX_SERIAL)?),
+            "thin" => self.thin = Some(boolean("thin", value)?),
             "vid" => self.vendor = Some(ascii("vid", value, 1..=MAX_VENDOR)?),
             "wcd" => self.write_cache_disabled = Some(boolean("wcd", value)?),
             _ => self.write_protect = Some(boolean("wp", value)?),
@@ -199,6 +205,10 @@ impl CreateProperties {
             write_cache_disabled: self.write_cache_disabled.unwrap_or(false),
             management_urls: self.management_urls.clone(),
             data: self.meta.is_some().then(|| path.to_owned()),
+            removable: self.removable.unwrap_or(false),
+            thick: !self.thin.unwrap_or(true),
+            device_information: Vec::new(),
+            text_information: String::new(),
             mode_pages: Vec::new(),
             reservations: Vec::new(),
         })
@@ -333,8 +343,22 @@ fn split(property: &str) -> Result<(&str, &str), PropertyError> {
 }
 
 fn known(name: &str) -> Result<&'static str, PropertyError> {
-    const NAMES: [&str; 12] =
-        ["alias", "blk", "guid", "host-id", "meta", "mgmt-url", "oui", "pid", "serial", "vid", "wcd", "wp"];
+    const NAMES: [&str; 14] = [
+        "alias",
+        "blk",
+        "guid",
+        "host-id",
+        "meta",
+        "mgmt-url",
+        "oui",
+        "pid",
+        "removable",
+        "serial",
+        "thin",
+        "vid",
+        "wcd",
+        "wp",
+    ];
     let found = NAMES.into_iter().find(|known| known.eq_ignore_ascii_case(name));
     found.ok_or_else(|| PropertyError::Unknown(name.into()))
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use stmf::provider::{
     CopyEnd, CopyIn, CopyRefusal, Effects, LogicalUnit, LuTask, NexusLoss, ROD_TOKEN_BYTES, Rod, Segments,
     StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreOp, StoreOutcome, StoreRequest, Surroundings,
-    TaskManagementRequest,
+    TargetPorts, TaskManagementRequest,
 };
 use stmf::{Nexus, NexusId, TaskId};
 
@@ -20,6 +20,9 @@ use crate::store::{AsyncStore, BackingStore, Error, Operation, write_repeated};
 /// Opens the store of a unit again, after it was closed or has failed.
 pub type Reopen = Box<dyn Fn() -> Result<Arc<dyn BackingStore>, Error> + Send + Sync>;
 
+/// The host's clock: microseconds since 1970, never going back.
+pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// A block logical unit: the state machine [`Lu`] behind a lock that is held for short computations only, and the
 /// store that its operations are carried out on.
 pub struct SbdLu {
@@ -28,6 +31,7 @@ pub struct SbdLu {
     store: RwLock<Option<Arc<dyn BackingStore>>>,
     asynchronous: Option<Arc<dyn AsyncStore>>,
     reopen: Option<Reopen>,
+    clock: Option<Clock>,
     records: Arc<dyn RecordStore>,
     pub(crate) surroundings: OnceLock<Weak<dyn Surroundings>>,
     /// Held while the record is put together and written, so that none overtakes a newer one.
@@ -85,6 +89,7 @@ impl SbdLu {
             store: RwLock::new(store),
             asynchronous,
             reopen: None,
+            clock: None,
             records,
             surroundings: OnceLock::new(),
             saving: Mutex::new(()),
@@ -96,6 +101,14 @@ impl SbdLu {
     #[must_use]
     pub fn with_reopen(mut self, reopen: Reopen) -> Self {
         self.reopen = Some(reopen);
+        self
+    }
+
+    /// With a clock, asked with each command: times in log pages and the timestamp are real then.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.lock().set_time(clock());
+        self.clock = Some(clock);
         self
     }
 
@@ -172,6 +185,18 @@ impl SbdLu {
         self.records.save(record.as_bytes()).inspect_err(|_| self.lock().put_reservations_back(before))
     }
 
+    /// Loads or ejects the medium of a removable disk, whoever prevents its removal; does nothing to a fixed one.
+    ///
+    /// # Errors
+    /// What the store says when cached data cannot be made durable; the medium stays.
+    pub fn set_ejected(&self, ejected: bool) -> Result<(), Error> {
+        if ejected && let Some(store) = self.store() {
+            store.flush()?;
+        }
+        self.lock().set_ejected(ejected);
+        Ok(())
+    }
+
     fn store_for_change(&self) -> Result<Option<Arc<dyn BackingStore>>, ModifyError> {
         match self.store() {
             None if self.asynchronous.is_none() => Err(ModifyError::Offline),
@@ -181,6 +206,16 @@ impl SbdLu {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Lu> {
         self.lu.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The unit, at this moment of the clock.
+    pub(crate) fn lock_now(&self) -> MutexGuard<'_, Lu> {
+        let now = self.clock.as_ref().map(|clock| clock());
+        let mut lu = self.lock();
+        if let Some(now) = now {
+            lu.set_time(now);
+        }
+        lu
     }
 
     /// Carries out what does not wait; gives back what might.
@@ -325,6 +360,10 @@ impl LogicalUnit for SbdLu {
 
     fn manage(&self, request: TaskManagementRequest, effects: &mut Effects) {
         self.with_lu(effects, |lu, effects| lu.manage(request, effects));
+    }
+
+    fn set_target_ports(&self, ports: &Arc<TargetPorts>) {
+        self.lock().set_target_ports(Arc::clone(ports));
     }
 
     fn bring_online(&self) -> Result<(), StoreError> {

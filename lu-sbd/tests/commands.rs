@@ -152,7 +152,7 @@ fn inquiry_tells_who_the_unit_is() {
     assert_eq!(rig.run(1, &[0x12, 0, 0, 0, 36, 0], &[], 255).good().len(), 36);
     let mut page = |code| rig.run(1, &[0x12, 1, code, 1, 0, 0], &[], 256).good();
     let pages = SupportedPages::decode(&page(0)).unwrap().pages;
-    assert_eq!(pages, [0x00, 0x80, 0x83, 0x86, 0x87, 0x8f, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(pages, [0x00, 0x80, 0x83, 0x86, 0x87, 0x8f, 0xb0, 0xb1, 0xb2, 0xb3, 0xb6, 0xb7]);
     for code in pages {
         assert_eq!(page(code)[1], code);
     }

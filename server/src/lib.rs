@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod cli;
+mod clock;
 mod config;
 pub mod config_store;
 mod driver;

@@ -1,6 +1,6 @@
 //! Everything an administrator configures, as one value, and the transactions that change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -80,9 +80,42 @@ impl Configuration {
         }
     }
 
+    /// The ports of a target, in ascending order of tags: the name by which SCSI knows the port, and the name under
+    /// which its number is kept. The first is that of the default portal group, whether the target is offered there
+    /// now or not; it has the target's own name.
+    fn port_names(target: &iscsit::config::Target) -> Vec<(String, String)> {
+        let port = |tag: u16| format!("{},t,0x{tag:04x}", target.name);
+        let default = (port(1), target.name.to_string());
+        let groups = target.portal_groups.iter().map(|group| (port(group.tag), port(group.tag)));
+        std::iter::once(default).chain(groups).collect()
+    }
+
+    /// The ports at which a target is offered, with their relative target port identifiers.
+    pub fn ports_of(&self, target: &iscsit::config::Target) -> Vec<(String, u16)> {
+        let default = target.portal_groups.is_empty();
+        let names = Self::port_names(target).into_iter().skip(usize::from(!default));
+        names.filter_map(|(port, kept)| Some((port, *self.ports.get(&kept)?))).collect()
+    }
+
+    /// What numbers are to be given, and freed, so that every port of every target has one that stays its own.
+    pub fn unnumbered_ports(&self) -> Vec<(String, Option<u16>)> {
+        let wanted: BTreeSet<String> = self.iscsi.targets().flat_map(Self::port_names).map(|(_, kept)| kept).collect();
+        let target = |kept: &str| kept.rsplit_once(",t,0x").map_or(kept.to_owned(), |(target, _)| target.to_owned());
+        let mut changes: Vec<(String, Option<u16>)> =
+            self.ports.keys().filter(|kept| !wanted.contains(&target(kept))).map(|kept| (kept.clone(), None)).collect();
+        let mut used: BTreeSet<u16> = self.ports.values().copied().collect();
+        for kept in wanted.into_iter().filter(|kept| !self.ports.contains_key(kept)) {
+            if let Some(number) = (1..=u16::MAX).find(|number| !used.contains(number)) {
+                used.insert(number);
+                changes.push((kept, Some(number)));
+            }
+        }
+        changes
+    }
+
     /// The lowest relative target port identifier that no target has; `None` when all 65535 are given.
     pub fn free_port(&self) -> Option<u16> {
-        let used: std::collections::BTreeSet<u16> = self.ports.values().copied().collect();
+        let used: BTreeSet<u16> = self.ports.values().copied().collect();
         (1..=u16::MAX).find(|port| !used.contains(port))
     }
 }

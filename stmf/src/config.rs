@@ -20,6 +20,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 pub use crate::error::{ConfigError, GroupKind};
@@ -65,6 +66,66 @@ pub struct Settings {
     pub access: Access,
 }
 
+/// How well a unit is reached through the ports of a target group (SPC, asymmetric access state).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessState {
+    /// As well as it gets.
+    #[default]
+    ActiveOptimized,
+    /// All commands are carried out, but another path is better.
+    ActiveNonOptimized,
+    /// Only what inquires and what changes the state.
+    Standby,
+    /// Hardly anything.
+    Unavailable,
+    /// On its way from one of these to another: initiators are to wait.
+    Transitioning,
+}
+
+impl AccessState {
+    /// Every state with the word for it.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::ActiveOptimized, "active-optimized"),
+        (Self::ActiveNonOptimized, "active-non-optimized"),
+        (Self::Standby, "standby"),
+        (Self::Unavailable, "unavailable"),
+        (Self::Transitioning, "transitioning"),
+    ];
+}
+
+impl fmt::Display for AccessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = Self::ALL.into_iter().find(|(state, _)| state == self).map_or("", |(_, word)| word);
+        f.write_str(word)
+    }
+}
+
+impl std::str::FromStr for AccessState {
+    type Err = UnknownAccessState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAccessState> {
+        let found = Self::ALL.into_iter().find(|(_, word)| word.eq_ignore_ascii_case(text));
+        found.map(|(state, _)| state).ok_or_else(|| UnknownAccessState(text.to_owned()))
+    }
+}
+
+/// There is no access state of that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}: no access state; there are active-optimized, active-non-optimized, standby, unavailable, transitioning")]
+pub struct UnknownAccessState(pub String);
+
+/// What initiators are told of the paths through a target group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PathAccess {
+    /// The state that the administrator wants.
+    #[serde(default)]
+    pub state: AccessState,
+    /// Initiators should like these paths best.
+    #[serde(default)]
+    pub preferred: bool,
+}
+
 /// One row of the configuration, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,6 +154,13 @@ pub enum Row {
     },
     /// A view entry.
     View(ViewEntry),
+    /// How well units are reached through a target group, where that is not the default.
+    Access {
+        /// The target group; `None` for the targets that are in none.
+        group: Option<GroupId>,
+        /// How well.
+        access: PathAccess,
+    },
 }
 
 /// One step of a change: write a row or delete one.
@@ -123,6 +191,11 @@ pub enum Edit {
         /// The entry's index.
         index: u32,
     },
+    /// Go back to the default access through a target group.
+    DeleteAccess {
+        /// The target group; `None` for the targets that are in none.
+        group: Option<GroupId>,
+    },
 }
 
 /// Identifies a row in storage; prints as a path such as `view/600144F0.../0`. Unique among all rows.
@@ -136,6 +209,8 @@ pub enum RowKey {
     Member(GroupKind, DeviceName),
     /// `view/600144F0.../0000000000`
     View(Guid, u32),
+    /// `access/0000000001`, `access/none`
+    Access(Option<GroupId>),
 }
 
 impl fmt::Display for RowKey {
@@ -149,6 +224,8 @@ impl fmt::Display for RowKey {
             Self::Group(kind, id) => write!(f, "group/{}/{:010}", word(kind), id.0),
             Self::Member(kind, name) => write!(f, "member/{}/{name}", word(kind)),
             Self::View(lu, index) => write!(f, "view/{lu:X}/{index:010}"),
+            Self::Access(Some(group)) => write!(f, "access/{:010}", group.0),
+            Self::Access(None) => f.write_str("access/none"),
         }
     }
 }
@@ -161,6 +238,7 @@ impl Row {
             Self::Group { kind, id, .. } => RowKey::Group(*kind, *id),
             Self::Member { kind, name, .. } => RowKey::Member(*kind, name.clone()),
             Self::View(entry) => RowKey::View(entry.lu, entry.index),
+            Self::Access { group, .. } => RowKey::Access(*group),
         }
     }
 }
@@ -173,6 +251,7 @@ impl Edit {
             Self::DeleteGroup { kind, id } => RowKey::Group(*kind, *id),
             Self::DeleteMember { kind, name } => RowKey::Member(*kind, name.clone()),
             Self::DeleteView { lu, index } => RowKey::View(*lu, *index),
+            Self::DeleteAccess { group } => RowKey::Access(*group),
         }
     }
 }
@@ -224,6 +303,7 @@ pub struct Config {
     hosts: Groups,
     targets: Groups,
     views: Views,
+    access: BTreeMap<Option<GroupId>, PathAccess>,
     revision: u64,
 }
 
@@ -240,6 +320,7 @@ impl PartialEq for Config {
             && self.hosts == other.hosts
             && self.targets == other.targets
             && self.views == other.views
+            && self.access == other.access
     }
 }
 
@@ -251,6 +332,7 @@ impl Config {
             hosts: Groups::new(GroupKind::Host),
             targets: Groups::new(GroupKind::Target),
             views: Views::default(),
+            access: BTreeMap::new(),
             revision: 0,
         }
     }
@@ -288,12 +370,35 @@ impl Config {
             })
         });
         let views = self.views.iter().copied().map(Row::View);
-        std::iter::once(Row::Settings(self.settings)).chain(groups).chain(views)
+        let access = self.access.iter().map(|(group, access)| Row::Access { group: *group, access: *access });
+        std::iter::once(Row::Settings(self.settings)).chain(groups).chain(views).chain(access)
     }
 
     /// What holds for the framework as a whole.
     pub fn settings(&self) -> Settings {
         self.settings
+    }
+
+    /// How well units are reached through the ports of a target group, or of the targets that are in none.
+    pub fn access(&self, target_group: Option<GroupId>) -> PathAccess {
+        self.access.get(&target_group).copied().unwrap_or_default()
+    }
+
+    /// Sets how well units are reached through a target group, or through the targets that are in none.
+    ///
+    /// # Errors
+    /// [`ConfigError::InvalidTargetGroup`].
+    pub fn set_access(&self, target_group: Option<&str>, access: PathAccess) -> Result<Change, ConfigError> {
+        let find = |name: &str| {
+            self.targets.by_name(name).map(Group::id).ok_or_else(|| ConfigError::InvalidTargetGroup(name.to_owned()))
+        };
+        let group = target_group.map(find).transpose()?;
+        let edits = match access {
+            access if access == self.access(group) => vec![],
+            access if access == PathAccess::default() => vec![Edit::DeleteAccess { group }],
+            access => vec![Edit::Put(Row::Access { group, access })],
+        };
+        Ok(self.change(edits))
     }
 
     /// The groups of a kind in the order of their creation.
@@ -383,7 +488,9 @@ impl Config {
             return Err(ConfigError::GroupInUse { kind, name: name.to_owned(), lu: entry.lu, index: entry.index });
         }
         let members = group.members().map(|name| Edit::DeleteMember { kind, name: name.clone() });
-        Ok(self.change(members.chain([Edit::DeleteGroup { kind, id }]).collect()))
+        let access = (kind == GroupKind::Target && self.access.contains_key(&Some(id)))
+            .then_some(Edit::DeleteAccess { group: Some(id) });
+        Ok(self.change(members.chain(access).chain([Edit::DeleteGroup { kind, id }]).collect()))
     }
 
     /// Adds an initiator to a host group or a target to a target group. Neither need exist.
@@ -509,6 +616,12 @@ impl Config {
             Edit::Put(Row::Group { kind, id, name }) => self.table_mut(kind).put(id, name),
             Edit::Put(Row::Member { kind, name, group, order }) => self.table_mut(kind).put_member(group, order, name),
             Edit::Put(Row::View(entry)) => self.views.put(entry),
+            Edit::Put(Row::Access { group, access }) => {
+                self.access.insert(group, access);
+            }
+            Edit::DeleteAccess { group } => {
+                self.access.remove(&group);
+            }
             Edit::DeleteGroup { kind, id } => self.table_mut(kind).delete(id),
             Edit::DeleteMember { kind, name } => self.table_mut(kind).delete_member(&name),
             Edit::DeleteView { lu, index } => self.views.delete(lu, index),
@@ -522,7 +635,8 @@ impl Config {
             None => Err(format!("there is no {} number {}", kind.noun(), id.0)),
         };
         match row {
-            Row::Settings(_) => Ok(()),
+            Row::Settings(_) | Row::Access { group: None, .. } => Ok(()),
+            Row::Access { group: Some(id), .. } => missing(GroupKind::Target, *id),
             Row::Group { kind, id, name } => {
                 if self.table(*kind).get(*id).is_some() {
                     return Err(format!("{} number {} comes twice", kind.noun(), id.0));

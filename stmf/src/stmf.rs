@@ -3,6 +3,7 @@
 mod explain;
 mod lus;
 mod nexuses;
+mod ports;
 #[cfg(test)]
 mod properties;
 mod surroundings;
@@ -24,10 +25,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use crate::config::{Change, Config};
 use crate::name;
 use crate::nexus::NexusId;
-use crate::provider::{Effect, Effects, Host, LogicalUnit, Mailbox, StoreError, StoreRequest};
+use crate::provider::{Effect, Effects, Host, LogicalUnit, Mailbox, StoreError, StoreRequest, TargetPorts};
 use crate::session::Session;
 use lus::LuEntry;
 use nexuses::Aftermath;
+use ports::PortNumber;
 use targets::TargetEntry;
 
 /// The state of a logical unit or a target.
@@ -178,7 +180,9 @@ struct Live {
     targets: HashMap<String, TargetEntry>,
     /// Counts registrations, to list the newest first.
     registrations: u64,
-    relative_ports: HashMap<String, u16>,
+    relative_ports: BTreeMap<String, PortNumber>,
+    /// What every unit has been told last.
+    target_ports: Arc<TargetPorts>,
     sessions: BTreeMap<NexusId, Arc<Session>>,
     by_initiator: HashMap<String, BTreeSet<NexusId>>,
     by_target: HashMap<String, BTreeSet<NexusId>>,
@@ -194,7 +198,8 @@ impl Stmf {
                 lus: BTreeMap::new(),
                 targets: HashMap::new(),
                 registrations: 0,
-                relative_ports: HashMap::new(),
+                relative_ports: BTreeMap::new(),
+                target_ports: Arc::default(),
                 sessions: BTreeMap::new(),
                 by_initiator: HashMap::new(),
                 by_target: HashMap::new(),
@@ -224,6 +229,7 @@ impl Stmf {
             // edit of its own.
             let concerned = live.concerned_by(change.edits());
             live.config.commit(change);
+            live.follow_ports();
             live.follow(concerned, &mut aftermath);
         }
         self.settle(aftermath);

@@ -238,6 +238,10 @@ impl San {
             write_cache_disabled: false,
             management_urls: vec![],
             data: None,
+            removable: false,
+            thick: false,
+            device_information: Vec::new(),
+            text_information: String::new(),
             mode_pages: vec![],
             reservations: vec![],
         };

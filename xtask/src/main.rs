@@ -5,6 +5,7 @@
 
 mod bench_peers;
 mod c;
+mod compliance;
 mod conformance;
 mod fuzz;
 mod interop;
@@ -27,6 +28,7 @@ Usage: cargo xtask COMMAND [OPTIONS]
 Commands:
   test         Install what the tests need and run everything; the gate
   interop      Run real initiators against a target
+  compliance   Write the page of commands and pages that the tests compare
   conformance  Run libiscsi's iscsi-test-cu, every test by itself, and compare with the committed table
   bench-peers  Measure the target beside others and write docs/performance.md
   wheel        Build the wheel of the Python package
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let result = match command.as_deref() {
         Some("test") => test::main(&rest),
         Some("interop") => interop::main(&rest),
+        Some("compliance") => compliance::main(&rest),
         Some("conformance") => conformance::main(&rest),
         Some("bench-peers") => bench_peers::main(&rest),
         Some("wheel") => python::wheel(&rest),

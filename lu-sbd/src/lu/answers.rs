@@ -2,26 +2,25 @@
 
 use scsi_core::cdb::{
     Inquiry, ReadCapacity16, ReadDefectData, ReportLuns, ReportSupportedOperationCodes,
-    ReportSupportedTaskManagementFunctions, RequestSense, StartStopUnit,
+    ReportSupportedTaskManagementFunctions, RequestSense,
 };
 use scsi_core::data::{
     DefectListHeader, LunList, ReadCapacity10Data, ReadCapacity16Data, TaskManagementSupport, report_operation_codes,
 };
-use scsi_core::inquiry::{Peripheral, StandardInquiry, VersionDescriptor};
+use scsi_core::inquiry::{Peripheral, StandardInquiry, TargetPortGroupSupport, VersionDescriptor};
 use scsi_core::vpd::{
-    BlockDeviceCharacteristics, BlockLimits, DeviceIdentification, ExtendedInquiry, LogicalBlockProvisioning,
-    ManagementNetworkAddresses, ModePagePolicies, NetworkService, ProvisioningType, SupportedPages, ThirdPartyCopy,
-    UnitSerialNumber, VpdPage,
+    BlockDeviceCharacteristics, BlockLimits, BlockLimitsExtension, DeviceIdentification, ExtendedInquiry,
+    LogicalBlockProvisioning, ManagementNetworkAddresses, ModePagePolicies, NetworkService, ProvisioningType,
+    Referrals, SupportedPages, ThirdPartyCopy, UnitSerialNumber, VpdPage, ZonedCharacteristics,
 };
-use scsi_core::{Designator, ProtocolId, SenseData, SenseFormat, TaskManagementFunction as Function};
+use scsi_core::{AdditionalSense, Designator, ProtocolId, SenseData, SenseFormat, TaskManagementFunction as Function};
 use stmf::Nexus;
-use stmf::provider::{Effects, StoreOp};
+use stmf::provider::Effects;
 
 use super::Lu;
-use super::ops::Purpose;
+use super::sense;
 use super::slab::Key;
 use super::transfer::Checked;
-use super::{sense, task::Work};
 use crate::store::Rotation;
 
 /// "Storage configuration service" among the service types of page 85h.
@@ -54,6 +53,12 @@ impl Lu {
             vendor: self.identity.vendor.clone(),
             product: self.identity.product.clone(),
             revision: self.identity.revision.clone(),
+            removable: self.identity.removable,
+            target_port_groups: if self.ports.are_told() {
+                TargetPortGroupSupport::Both
+            } else {
+                TargetPortGroupSupport::None
+            },
             normal_aca: true,
             third_party_copy: self.offered.copies,
             // SPC-4 and SBC-3: what initiators of today know; what is newer here is told page by page.
@@ -98,6 +103,16 @@ impl Lu {
             }
             .encode(disk),
             LogicalBlockProvisioning::CODE => self.provisioning().encode(disk),
+            // Nothing is divided into segments, zones or streams, and these pages say so.
+            Referrals::CODE => Referrals::default().encode(disk),
+            ZonedCharacteristics::CODE => ZonedCharacteristics {
+                optimal_open_preferred: u32::MAX,
+                optimal_non_sequential: u32::MAX,
+                max_open_required: u32::MAX,
+                ..ZonedCharacteristics::default()
+            }
+            .encode(disk),
+            BlockLimitsExtension::CODE => BlockLimitsExtension::default().encode(disk),
             _ => return Err(SenseData::invalid_field_in_cdb(2, Some(7))),
         })
     }
@@ -112,6 +127,7 @@ impl Lu {
             pages.push(ThirdPartyCopy::CODE);
         }
         pages.extend([BlockLimits::CODE, BlockDeviceCharacteristics::CODE, LogicalBlockProvisioning::CODE]);
+        pages.extend([Referrals::CODE, ZonedCharacteristics::CODE, BlockLimitsExtension::CODE]);
         pages
     }
 
@@ -121,6 +137,9 @@ impl Lu {
             Designator::logical_unit(self.identity.guid),
             Designator::relative_target_port(protocol, nexus.relative_target_port),
         ];
+        if let Some(group) = self.port_group(nexus.relative_target_port) {
+            designators.push(Designator::target_port_group(protocol, group));
+        }
         if protocol == ProtocolId::ISCSI {
             designators.push(Designator {
                 association: scsi_core::Association::TargetPort,
@@ -152,7 +171,7 @@ impl Lu {
             optimal_transfer_granularity: u16::try_from(physical >> self.block_shift).unwrap_or(0),
             max_transfer_length: blocks(self.limits.max_transfer_bytes.into()),
             optimal_transfer_length: blocks(self.capabilities.optimal_transfer_bytes.into()),
-            max_write_same_length: self.limits.max_write_same_bytes >> self.block_shift,
+            max_write_same_length: self.max_write_same_bytes() >> self.block_shift,
             ..BlockLimits::default()
         };
         if let Some(unmap) = self.capabilities.unmap {
@@ -181,17 +200,21 @@ impl Lu {
         self.answer(key, data.encode(), 8, fx);
     }
 
-    pub(super) fn read_capacity_16(&mut self, key: Key, command: &ReadCapacity16, fx: &mut Effects) {
+    /// What READ CAPACITY(16) tells: size, block sizes, alignment, provisioning.
+    pub fn capacity(&self) -> ReadCapacity16Data {
         let physical = self.capabilities.physical_block_bytes >> self.block_shift;
-        let data = ReadCapacity16Data {
+        ReadCapacity16Data {
             last_lba: self.blocks() - 1,
             block_length: self.identity.block_size,
             physical_exponent: physical.checked_ilog2().unwrap_or(0).min(15) as u8,
             lowest_aligned_lba: (self.capabilities.alignment_offset_bytes >> self.block_shift).min(0x3fff) as u16,
             provisioning_management: self.capabilities.unmap.is_some(),
             provisioning_read_zeros: self.capabilities.unmap.is_some_and(|unmap| unmap.reads_zero),
-        };
-        self.answer(key, data.encode(), command.allocation_length.into(), fx);
+        }
+    }
+
+    pub(super) fn read_capacity_16(&mut self, key: Key, command: &ReadCapacity16, fx: &mut Effects) {
+        self.answer(key, self.capacity().encode(), command.allocation_length.into(), fx);
     }
 
     /// The store looks after its defects itself: both lists are empty.
@@ -207,33 +230,11 @@ impl Lu {
         let sense = match pending {
             Some(code) => SenseData::unit_attention(code),
             None if self.failed => sense::not_ready(),
+            None if self.is_ejected() => SenseData::not_ready(AdditionalSense::MEDIUM_NOT_PRESENT_TRAY_OPEN),
             None => SenseData::no_sense(),
         };
         let format = SenseFormat::from_descriptor_bit(command.descriptor_format);
         self.answer(key, sense.encode(format), command.allocation_length.into(), fx);
-    }
-
-    /// The medium does not turn, so nothing starts or stops; but stopping promises that cached data is safe.
-    pub(super) fn start_stop(&mut self, key: Key, command: &StartStopUnit, fx: &mut Effects) -> Checked {
-        if command.power_condition != 0 {
-            return Err(SenseData::invalid_field_in_cdb(4, Some(7)));
-        }
-        if command.load_eject {
-            return Err(SenseData::invalid_field_in_cdb(4, Some(1)));
-        }
-        let flush = !command.start && !command.no_flush && self.capabilities.volatile_cache && !self.failed;
-        let Some(task) = self.tasks.get(key) else { return Ok(()) };
-        let nexus = task.id.nexus;
-        if !flush {
-            self.good(key, 0, fx);
-        } else if command.immediate {
-            self.issue_detached(nexus, Purpose::Flush, StoreOp::Flush, fx);
-            self.good(key, 0, fx);
-        } else {
-            self.set(key, Work::Finish { total: 0 });
-            self.issue(key, Purpose::Flush, StoreOp::Flush, fx);
-        }
-        Ok(())
     }
 
     /// STMF answers REPORT LUNS from the LUN map. A unit used without it knows of one LUN: the one it is called by.

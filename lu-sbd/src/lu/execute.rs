@@ -1,6 +1,7 @@
 //! From a command to its work: the task set, the checks, the dispatch, the end.
 
 use scsi_core::command::{Command, CommandFlags, CommandKind as K, CommandSet, ParsedCommand, parse};
+use scsi_core::data::AsymmetricAccessState;
 use scsi_core::mode::QueueErrorManagement;
 use scsi_core::{AdditionalSense, SenseData, SenseFormat, Status, task_set};
 use smallvec::SmallVec;
@@ -10,7 +11,8 @@ use super::ops::Owner;
 use super::slab::Key;
 use super::task::{Task, Work};
 use super::transfer::Checked;
-use super::{Limits, Lu, sense};
+use super::{Limits, Lu, access, sense};
+use crate::meta::Identity;
 use crate::store::Capabilities;
 
 /// The longest parameter list of PERSISTENT RESERVE OUT that is looked at, as COMSTAR has it; a longer one ends inside.
@@ -72,16 +74,35 @@ const COMMANDS: CommandSet = CommandSet::of(&[
     K::Write12,
     K::WriteAndVerify12,
     K::Verify12,
+    K::LogSelect,
+    K::LogSense,
+    K::ReceiveDiagnostic,
+    K::SendDiagnostic,
+    K::ReportIdentifyingInformation,
+    K::SetIdentifyingInformation,
+    K::ReportTimestamp,
+    K::SetTimestamp,
 ]);
 
 /// What a unit over such a store can do.
-pub(super) fn commands(capabilities: &Capabilities, limits: &Limits, offered: Offered) -> CommandSet {
+pub(super) fn commands(
+    identity: &Identity,
+    capabilities: &Capabilities,
+    limits: &Limits,
+    offered: Offered,
+) -> CommandSet {
     let mut commands = COMMANDS.with_naca(true);
     if capabilities.unmap.is_some() {
         commands = commands.with(K::Unmap);
     }
     if limits.max_compare_and_write_blocks > 0 {
         commands = commands.with(K::CompareAndWrite);
+    }
+    if offered.ports {
+        commands = commands.with(K::ReportTargetPortGroups).with(K::SetTargetPortGroups);
+    }
+    if identity.removable {
+        commands = commands.with(K::PreventAllow);
     }
     if offered.copies {
         commands = COPIES.iter().fold(commands, |set, kind| set.with(*kind));
@@ -92,9 +113,10 @@ pub(super) fn commands(capabilities: &Capabilities, limits: &Limits, offered: Of
     commands
 }
 
-/// Which commands of third-party copies there are.
+/// Which commands there are for what stands around the unit: third-party copies, target port groups.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Offered {
+    pub(super) ports: bool,
     pub(super) copies: bool,
     pub(super) tokens: bool,
 }
@@ -165,12 +187,13 @@ impl Lu {
                 return;
             }
         };
-        let key = self.tasks.insert(Task::new(&task, ticket));
+        let key = self.tasks.insert(Task::new(&task, ticket, self.clock_us));
         match self.by_ticket.get_mut(ticket.index()) {
             Some(place) => *place = key,
             None => self.by_ticket.resize(ticket.index() + 1, key),
         }
         self.by_id.insert(task.id, key);
+        self.count_begun(key);
         if runs {
             self.execute(key, fx);
         }
@@ -193,8 +216,8 @@ impl Lu {
     /// Offers the commands of third-party copies: `copies` when the store can copy, `tokens` when there are time and
     /// randomness for tokens.
     pub(crate) fn offer(&mut self, copies: bool, tokens: bool) {
-        self.offered = Offered { copies, tokens };
-        self.commands = commands(&self.capabilities, &self.limits, self.offered);
+        self.offered = Offered { copies, tokens, ..self.offered };
+        self.commands = commands(&self.identity, &self.capabilities, &self.limits, self.offered);
     }
 
     pub(super) fn set(&mut self, key: Key, work: Work) {
@@ -233,8 +256,14 @@ impl Lu {
         {
             return Err(SenseData::unit_attention(code).into());
         }
+        let access = state.access;
         if self.conflicts(nexus, &parsed) {
             return Err(Refusal::Status(Status::RESERVATION_CONFLICT));
+        }
+        if access != AsymmetricAccessState::ActiveOptimized
+            && let Some(refusal) = access::refusal(access, flags)
+        {
+            return Err(refusal.into());
         }
         self.check_medium(flags)?;
         Ok(parsed)
@@ -244,6 +273,11 @@ impl Lu {
     pub(super) fn check_medium(&self, flags: CommandFlags) -> Checked {
         if self.failed && flags.contains(CommandFlags::NEEDS_MEDIUM) {
             return Err(sense::not_ready());
+        }
+        if flags.contains(CommandFlags::NEEDS_MEDIUM)
+            && let Some(missing) = self.medium_missing()
+        {
+            return Err(missing);
         }
         if flags.contains(CommandFlags::CHANGES_DATA) && self.write_protected() {
             return Err(SenseData::new(scsi_core::SenseKey::DATA_PROTECT, AdditionalSense::WRITE_PROTECTED));
@@ -265,6 +299,7 @@ impl Lu {
             }
             Command::Reserve | Command::Release => return self.reserve_or_release(key, parsed.command, fx),
             Command::StartStopUnit(command) => return self.start_stop(key, command, fx),
+            Command::PreventAllow(command) => self.prevent_allow(key, command, fx),
             Command::ReadCapacity10(_) => self.read_capacity_10(key, fx),
             Command::ReadCapacity16(command) => self.read_capacity_16(key, command, fx),
             Command::WriteAndVerify(command) => return self.write_and_verify(key, entry, command, fx),
@@ -289,6 +324,16 @@ impl Lu {
             Command::ReportLuns(command) => return self.report_luns(key, command, fx),
             Command::ReportSupportedOperationCodes(command) => return self.report_opcodes(key, command, fx),
             Command::ReportSupportedTaskManagementFunctions(command) => self.report_functions(key, command, fx),
+            Command::LogSense(command) => return self.log_sense(key, command, fx),
+            Command::LogSelect(command) => self.log_select(key, command, fx),
+            Command::SendDiagnostic(command) => return self.send_diagnostic(key, command, fx),
+            Command::ReceiveDiagnostic(command) => return self.receive_diagnostic(key, command, fx),
+            Command::ReportIdentifyingInformation(command) => return self.report_information(key, command, fx),
+            Command::SetIdentifyingInformation(command) => return self.set_information(key, command, fx),
+            Command::ReportTimestamp(command) => self.report_timestamp(key, command, fx),
+            Command::SetTimestamp(command) => self.set_timestamp(key, command, fx),
+            Command::ReportTargetPortGroups(command) => self.report_port_groups(key, command, fx),
+            Command::SetTargetPortGroups(command) => self.set_port_groups(key, command, fx),
             // Not in the set of commands, so the parser has refused them.
             _ => return Err(SenseData::invalid_opcode()),
         }
@@ -310,6 +355,11 @@ impl Lu {
             Command::ExtendedCopy(fields) => self.received_copy_list(key, fields, data, fx),
             Command::PopulateToken(fields) => self.received_populate_list(key, fields, data, fx),
             Command::WriteUsingToken(fields) => self.received_token(key, fields, data, fx),
+            Command::LogSelect(fields) => self.received_log_list(key, fields, data, fx),
+            Command::SendDiagnostic(_) => self.received_diagnostic(key, data, fx),
+            Command::SetIdentifyingInformation(fields) => self.received_information(key, fields, data, fx),
+            Command::SetTimestamp(_) => self.received_timestamp(key, data, fx),
+            Command::SetTargetPortGroups(_) => self.received_port_groups(key, data, fx),
             _ => Err(SenseData::invalid_opcode()),
         }
     }
@@ -368,6 +418,7 @@ impl Lu {
     /// Takes a task out of everything that knows it.
     pub(super) fn retire(&mut self, key: Key, fx: &mut Effects) -> Option<Task> {
         let task = self.tasks.remove(key)?;
+        self.count_ended(&task);
         if self.by_id.get(&task.id) == Some(&key) {
             self.by_id.remove(&task.id);
         }

@@ -201,6 +201,8 @@ impl Lu {
         self.cancel_copies(|_| true, fx);
         self.reservations.reset();
         self.modes.restore_saved();
+        self.medium.reset();
+        self.timestamp_offset_ms = None;
         self.set.set_type(self.control().task_set_type);
         for state in self.nexuses.values_mut() {
             state.attentions.establish(code);
@@ -223,6 +225,7 @@ impl Lu {
         self.clear_aca(nexus, fx);
         self.cancel_copies(|copy| copy == nexus, fx);
         self.copies.forget(nexus);
+        self.medium.forget(nexus);
         if let Some(state) = self.nexuses.get_mut(&nexus) {
             self.reservations.drop_legacy(&state.name);
             state.attentions.clear_all();

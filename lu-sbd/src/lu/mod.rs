@@ -14,20 +14,25 @@
 //! there; it may be written; the range lies in the unit; the transfer is not too long. It ends once: in `complete`, or
 //! in `end_aborted` when what it has in flight has ended.
 
+mod access;
 mod answers;
 mod copy;
 mod copy_list;
 mod copy_results;
+mod diagnostics;
 mod execute;
 mod foreign;
 mod gather;
+mod information;
 mod job;
+mod logs;
 mod manage;
 mod modes;
 mod nexus;
 mod ops;
 mod persist;
 mod provision;
+mod removable;
 mod reserve;
 mod sense;
 mod slab;
@@ -46,15 +51,18 @@ use std::sync::Arc;
 use stmf::provider::{Effects, NexusLoss};
 use stmf::{Guid, Nexus, NexusId, TaskId};
 
+use self::access::Ports;
 use self::copy_results::Copies;
 use self::execute::Offered;
 use self::foreign::Foreign;
 pub(crate) use self::foreign::{Found, Outbound, Redeemed};
 use self::job::Job;
+use self::logs::Logs;
 use self::manage::Pending;
 use self::modes::Modes;
 use self::nexus::NexusState;
 use self::ops::{Exclusive, Held, Op};
+use self::removable::Medium;
 use self::slab::{Key, Slab};
 use self::task::{Announce, Task};
 pub(crate) use self::token::NAME_BYTES;
@@ -127,6 +135,24 @@ pub struct Statistics {
     pub errors: u64,
     /// Commands that were aborted.
     pub aborted: u64,
+    /// Bytes read back to be verified or compared.
+    pub verified_bytes: u64,
+    /// Reads for initiators that failed.
+    pub read_errors: u64,
+    /// Writes and flushes that failed.
+    pub write_errors: u64,
+    /// Reads to verify or compare that failed.
+    pub verify_errors: u64,
+    /// Time spent on commands that read, in microseconds; zero without a clock, as all times.
+    pub read_time_us: u64,
+    /// Time spent on commands that write, in microseconds.
+    pub write_time_us: u64,
+    /// Sum over commands that read or write of how many were under way when each came.
+    pub weighted_commands: u64,
+    /// Sum over commands that read or write of their time, each times how many were under way at its end.
+    pub weighted_time_us: u64,
+    /// Time without any command, in microseconds.
+    pub idle_time_us: u64,
 }
 
 /// What administrators see of a logical unit now.
@@ -218,6 +244,8 @@ pub struct Lu {
     commands: CommandSet,
     block_shift: u32,
     modes: Modes,
+    medium: Medium,
+    ports: Ports,
     reservations: Reservations,
     /// Those it was reached through since it was made.
     target_ports: Vec<TargetPort>,
@@ -257,16 +285,25 @@ pub struct Lu {
     failed: bool,
     failure: Option<String>,
     statistics: Statistics,
+    logs: Logs,
+    /// The host's clock in microseconds since 1970, now and when it was first told; 0 for no clock.
+    clock_us: u64,
+    powered_on_us: u64,
+    /// By how much SET TIMESTAMP has moved the time.
+    timestamp_offset_ms: Option<i64>,
 }
 
 impl Lu {
     /// A unit of this identity over a store of these capabilities.
     pub fn new(identity: Identity, capabilities: Capabilities, limits: Limits) -> Self {
         let block_shift = identity.block_size.trailing_zeros();
+        let capabilities = told(capabilities, &identity);
         let mut lu = Self {
             limits,
-            commands: execute::commands(&capabilities, &limits, Offered::default()),
+            commands: execute::commands(&identity, &capabilities, &limits, Offered::default()),
             modes: Modes::new(&identity, &capabilities),
+            medium: Medium::default(),
+            ports: Ports::default(),
             reservations: reserve::restore(&identity.reservations),
             target_ports: Vec::new(),
             identity,
@@ -298,6 +335,10 @@ impl Lu {
             failed: false,
             failure: None,
             statistics: Statistics::default(),
+            logs: Logs::default(),
+            clock_us: 0,
+            powered_on_us: 0,
+            timestamp_offset_ms: None,
         };
         lu.set.set_type(lu.modes.control().task_set_type);
         lu
@@ -326,7 +367,8 @@ impl Lu {
     /// A nexus reaches the unit from now on.
     pub fn attach(&mut self, nexus: &Arc<Nexus>) {
         let number = self.number();
-        let state = NexusState::new(Arc::clone(nexus), number);
+        let access = self.ports.of(nexus.relative_target_port).1;
+        let state = NexusState::new(Arc::clone(nexus), number, access);
         self.learn_port(&state.name.port);
         self.nexuses.insert(nexus.id, state);
     }
@@ -361,8 +403,8 @@ impl Lu {
 
     /// The store was opened, again: what had failed is forgotten. Called while no nexus is attached.
     pub fn store_opened(&mut self, capabilities: Capabilities) {
-        self.capabilities = capabilities;
-        self.commands = execute::commands(&capabilities, &self.limits, self.offered);
+        self.capabilities = told(capabilities, &self.identity);
+        self.commands = execute::commands(&self.identity, &self.capabilities, &self.limits, self.offered);
         // Nobody watched what happened to the data meanwhile.
         self.tokens.revoke_all();
         self.failed = false;
@@ -394,6 +436,14 @@ impl Lu {
     pub fn has_failed(&self) -> bool {
         self.failed
     }
+}
+
+/// What the unit makes of its store's capabilities: a fully provisioned one gives nothing back.
+fn told(mut capabilities: Capabilities, identity: &Identity) -> Capabilities {
+    if identity.thick {
+        capabilities.unmap = None;
+    }
+    capabilities
 }
 
 /// A hasher for names that this process chose itself: nobody can aim at collisions.

@@ -1,6 +1,7 @@
 //! What a unit keeps of each I_T nexus that reaches it.
 
 use scsi_core::AdditionalSense;
+use scsi_core::data::AsymmetricAccessState;
 use scsi_core::reservation::{NexusName, Standing};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -20,16 +21,18 @@ pub(super) struct NexusState {
     /// What it is to the reservations, and of which revision that is known.
     pub(super) standing: Option<(u64, Standing)>,
     pub(super) attentions: UnitAttentions,
+    /// The asymmetric access state of its target port.
+    pub(super) access: AsymmetricAccessState,
     /// Its number in the task set.
     pub(super) number: usize,
 }
 
 impl NexusState {
-    pub(super) fn new(nexus: Arc<Nexus>, number: usize) -> Self {
+    pub(super) fn new(nexus: Arc<Nexus>, number: usize, access: AsymmetricAccessState) -> Self {
         let mut attentions = UnitAttentions::default();
         attentions.establish(AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET);
         let name = reserve::name_of(&nexus);
-        Self { nexus, name, standing: None, attentions, number }
+        Self { nexus, name, standing: None, attentions, access, number }
     }
 }
 

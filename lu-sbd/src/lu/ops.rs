@@ -57,6 +57,11 @@ pub(super) enum Purpose {
     Persist,
     /// GET LBA STATUS.
     Extents,
+    /// A self-test reads.
+    SelfTest {
+        /// SELF-TEST CODE.
+        code: u8,
+    },
     /// Nobody cares.
     Advice,
 }
@@ -227,7 +232,7 @@ impl Lu {
         let Some(op) = self.ops.remove(Key::from_u64(done.token.0)) else { return };
         let was_failed = self.failed;
         if let StoreOutcome::Failed(error) = &done.outcome {
-            self.statistics.errors += 1;
+            self.count_error(op.purpose);
             let lost = match error.kind {
                 StoreErrorKind::Poisoned => true,
                 // What was written before may be lost, and a second flush would not tell.
@@ -238,6 +243,9 @@ impl Lu {
                 self.failed = true;
                 self.failure = Some(error.context.clone());
             }
+        }
+        if let Purpose::SelfTest { code } = op.purpose {
+            self.self_tested(code, &done.outcome);
         }
         let lba = op.ranges.first().map(|(begin, _)| begin >> self.block_shift);
         let failure = match &done.outcome {

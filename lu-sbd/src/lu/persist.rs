@@ -10,6 +10,7 @@ use scsi_core::reservation::{Outcome, Reservations};
 use stmf::provider::{Effects, Segments, StoreOp};
 
 use super::Lu;
+use super::information;
 use super::modes::Modes;
 use super::ops::Purpose;
 use super::reserve::kept;
@@ -29,6 +30,8 @@ pub(super) enum Change {
     },
     /// PERSISTENT RESERVE OUT.
     Reservations { state: Box<Reservations>, outcome: Box<Outcome>, total: u64 },
+    /// SET IDENTIFYING INFORMATION: its type and what is set.
+    Information { kind: u8, bytes: Vec<u8> },
 }
 
 impl Lu {
@@ -58,12 +61,15 @@ impl Lu {
     /// The record as it would be after [`modify`](Self::modify).
     pub fn record_with(&self, identity: &Identity) -> String {
         let mut identity = identity.clone();
+        identity.device_information.clone_from(&self.identity.device_information);
+        identity.text_information.clone_from(&self.identity.text_information);
         identity.mode_pages = self.modes_for(&identity).saved();
         identity.reservations = kept(&self.reservations);
         let pending = self.persisting.and_then(|key| self.tasks.get(key)).map(|task| &task.work);
         match pending {
             Some(Work::Persist(Change::Modes { modes, .. })) => identity.mode_pages = modes.saved(),
             Some(Work::Persist(Change::Reservations { state, .. })) => identity.reservations = kept(state),
+            Some(Work::Persist(Change::Information { kind, bytes })) => information::apply(*kind, bytes, &mut identity),
             _ => {}
         }
         identity.to_record()
@@ -117,6 +123,7 @@ impl Lu {
             Change::Reservations { state, outcome, total } => {
                 self.commit_reservations(key, *state, &outcome, total, fx);
             }
+            Change::Information { kind, bytes } => self.commit_information(key, kind, &bytes, fx),
         }
     }
 
@@ -127,6 +134,8 @@ impl Lu {
         let old = std::mem::replace(&mut self.identity, identity);
         self.identity.guid = old.guid;
         self.identity.block_size = old.block_size;
+        self.identity.device_information = old.device_information;
+        self.identity.text_information = old.text_information;
         self.identity.mode_pages = self.modes.saved();
         self.identity.reservations = kept(&self.reservations);
         if old.size != self.identity.size {

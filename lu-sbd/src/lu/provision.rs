@@ -22,12 +22,23 @@ const LBA_STATUS_WINDOW_BYTES: u64 = 1 << 30;
 const SAME_PIECE_BYTES: u64 = 64 << 20;
 const DEALLOCATE_PIECE_BYTES: u64 = 1 << 30;
 
+/// As many blocks some initiators expect to write with one command when WRITE SAME takes as many.
+const PROBED_BLOCKS: u64 = 1 << 16;
+
 impl Lu {
+    /// The longest WRITE SAME. Where a plain write of 65536 blocks is too long WRITE SAME stays below that too:
+    /// libiscsi's suite, and whoever probes as it does, first writes what it then repeats.
+    pub(super) fn max_write_same_bytes(&self) -> u64 {
+        let probed = PROBED_BLOCKS << self.block_shift;
+        let most = self.limits.max_write_same_bytes;
+        if probed > self.limits.max_transfer_bytes.into() { most.min(probed - (1 << self.block_shift)) } else { most }
+    }
+
     pub(super) fn write_same(&mut self, key: Key, command: &WriteSame, fx: &mut Effects) -> Checked {
         let (_, length) = self.range(command.lba, command.blocks.into())?;
         let sixteen = self.tasks.get(key).is_some_and(|task| task.cdb().first() == Some(&0x93));
         let blocks_at = if sixteen { 10 } else { 7 };
-        if command.blocks == 0 || length > self.limits.max_write_same_bytes {
+        if command.blocks == 0 || length > self.max_write_same_bytes() {
             // WSNZ is set: zero does not mean the rest of the unit.
             return Err(SenseData::invalid_field_in_cdb(blocks_at, Some(7)));
         }

@@ -3,10 +3,14 @@
 use scsi_core::{AdditionalSense, SenseData, SenseKey};
 use stmf::provider::StoreErrorKind;
 
+use super::diagnostics::failed_self_test;
 use super::ops::Purpose;
 
 /// The one table from store errors to sense data. `failed` tells whether the unit had failed before.
 pub(super) fn of_store_error(kind: StoreErrorKind, purpose: Purpose, lba: Option<u64>, failed: bool) -> SenseData {
+    if matches!(purpose, Purpose::SelfTest { .. }) {
+        return failed_self_test();
+    }
     let reads = matches!(purpose, Purpose::Send(_) | Purpose::ReadBack | Purpose::Extents);
     let medium = if reads {
         SenseData::new(SenseKey::MEDIUM_ERROR, AdditionalSense::UNRECOVERED_READ_ERROR)

@@ -24,6 +24,8 @@ pub(super) struct Task {
     /// Bytes the initiator has for us, bytes it has room for.
     pub(super) data_out_length: u32,
     pub(super) data_in_length: u32,
+    /// When it came, in microseconds of the unit's clock.
+    pub(super) begun_us: u64,
     /// Its name in the task set.
     pub(super) ticket: TaskKey,
     /// NACA: a CHECK CONDITION establishes an ACA.
@@ -46,7 +48,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(task: &LuTask<'_>, ticket: TaskKey) -> Self {
+    pub(super) fn new(task: &LuTask<'_>, ticket: TaskKey, begun_us: u64) -> Self {
         let mut cdb = [0; 16];
         let length = task.cdb.len().min(16);
         cdb[..length].copy_from_slice(&task.cdb[..length]);
@@ -57,6 +59,7 @@ impl Task {
             cdb_length: length as u8,
             data_out_length: task.data_out_length,
             data_in_length: task.data_in_length,
+            begun_us,
             ticket,
             naca: false,
             work: Work::Waiting,

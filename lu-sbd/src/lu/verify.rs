@@ -104,6 +104,7 @@ impl Lu {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let read = std::mem::take(&mut task.read_back);
         let length: u64 = read.iter().map(|bytes| bytes.len() as u64).sum();
+        self.statistics.verified_bytes += length;
         let differs = match &mut verifying.against {
             Against::Nothing => None,
             Against::Data(data) => {

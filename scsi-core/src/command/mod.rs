@@ -220,6 +220,11 @@ impl CommandEntry {
         bytes
     }
 
+    /// As [`usage_data`](Self::usage_data), the bits that are let pass and not looked at.
+    pub fn tolerated_data(&self) -> Vec<u8> {
+        self.tolerated.to_be_bytes()[..usize::from(self.cdb_length)].to_vec()
+    }
+
     /// The bits that may be set, tolerated ones left out, operation code and service action included.
     fn mask(&self, naca: bool) -> u128 {
         let first = 0xffu128 << 120;

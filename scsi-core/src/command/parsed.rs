@@ -149,13 +149,7 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         K::Reserve6 | K::Reserve10 => Command::Reserve,
         K::Release6 | K::Release10 => Command::Release,
         K::ModeSense6 | K::ModeSense10 => Command::ModeSense(ModeSense::from_image(cdb, length == 10)),
-        K::StartStopUnit => {
-            let command = StartStopUnit::from_image(cdb);
-            if !matches!(command.power_condition, 0..=3 | 7 | 0xa | 0xb) {
-                return invalid(4, 7);
-            }
-            Command::StartStopUnit(command)
-        }
+        K::StartStopUnit => Command::StartStopUnit(StartStopUnit::from_image(cdb)),
         K::ReceiveDiagnostic => Command::ReceiveDiagnostic(ReceiveDiagnostic::from_image(cdb)),
         K::SendDiagnostic => Command::SendDiagnostic(SendDiagnostic::from_image(cdb)),
         K::PreventAllow => {

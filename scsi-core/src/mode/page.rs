@@ -172,12 +172,12 @@ pub mod standard {
 
     /// Disconnect-Reconnect: no limits told, nothing can be changed.
     pub fn disconnect_reconnect() -> ModePage {
-        ModePage::new(PageId::DISCONNECT_RECONNECT, &[0; 14], &[], false)
+        ModePage::new(PageId::DISCONNECT_RECONNECT, &[0; 14], &[], true)
     }
 
     /// Verify Error Recovery: nothing can be changed.
     pub fn verify_error_recovery() -> ModePage {
-        ModePage::new(PageId::VERIFY_ERROR_RECOVERY, &[0; 10], &[], false)
+        ModePage::new(PageId::VERIFY_ERROR_RECOVERY, &[0; 10], &[], true)
     }
 
     /// Caching: WCE as given and changeable if the store can do both, RCD clear.
@@ -209,12 +209,12 @@ pub mod standard {
         let mut values = [0; 28];
         values[0] = 0x06;
         values[2] = max_sense_length;
-        ModePage::new(PageId::CONTROL_EXTENSION, &values, &[], false)
+        ModePage::new(PageId::CONTROL_EXTENSION, &values, &[], true)
     }
 
     /// Power Condition: no timers.
     pub fn power_condition() -> ModePage {
-        ModePage::new(PageId::POWER_CONDITION, &[0; 38], &[], false)
+        ModePage::new(PageId::POWER_CONDITION, &[0; 38], &[], true)
     }
 
     /// Informational Exceptions Control: none reported until asked (MRIE 0); DEXCPT, TEST, MRIE, INTERVAL TIMER and

@@ -64,12 +64,13 @@ fn all_pages_come_in_order_and_subpages_only_when_asked() {
 
 #[test]
 fn what_is_not_there_is_pointed_to() {
-    let pages = pages();
+    let fixed = ModePage::new(PageId::new(0x20, 0), &[0; 2], &[], false);
+    let pages = ModePages::new(pages().iter().cloned().chain([fixed]).collect());
     let error = |page, subpage| pages.sense(&sense(page, subpage), &device()).unwrap_err();
     assert_eq!(error(0x03, 0), SenseData::invalid_field_in_cdb(2, Some(5)));
     assert_eq!(error(0x08, 1), SenseData::invalid_field_in_cdb(3, Some(7)));
     assert_eq!(error(0x3f, 1), SenseData::invalid_field_in_cdb(3, Some(7)));
-    let saved = ModeSense { page_control: PageControl::Saved, ..sense(0x02, 0) };
+    let saved = ModeSense { page_control: PageControl::Saved, ..sense(0x20, 0) };
     let unsavable = SenseData::illegal_request(AdditionalSense::SAVING_PARAMETERS_NOT_SUPPORTED);
     assert_eq!(pages.sense(&saved, &device()), Err(unsavable));
 }

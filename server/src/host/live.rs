@@ -16,6 +16,9 @@ impl Live for Host {
         if !transaction.iscsi.is_empty() {
             self.follow(&configuration.iscsi);
         }
+        if !transaction.iscsi.is_empty() || !transaction.ports.is_empty() {
+            self.tell_ports(configuration);
+        }
         if let Some(change) = &transaction.stmf {
             self.stmf.commit(change.clone());
         }

@@ -169,8 +169,16 @@ impl Host {
             isns: Mutex::default(),
         });
         host.keeper.start()?;
+        host.tell_ports(configuration);
         host.follow(&configuration.iscsi);
         Ok(host)
+    }
+
+    /// Tells the framework the numbers that target ports have been given.
+    pub(crate) fn tell_ports(&self, configuration: &Configuration) {
+        for target in configuration.iscsi.targets() {
+            self.stmf.set_target_ports(target.name.as_str(), &configuration.ports_of(target));
+        }
     }
 
     /// The framework.
@@ -272,6 +280,7 @@ impl Host {
 
     /// Takes a target out: its sessions are asked to log out, and it is forgotten when they have.
     fn dismiss(&self, name: &str) {
+        self.stmf.set_target_ports(name, &[]);
         if self.leaving().iter().any(|(leaving, _)| leaving == name) {
             return;
         }

@@ -1,6 +1,7 @@
 //! Disks of the calling program.
 
 use super::{DiskError, Server};
+use crate::clock::unix_clock;
 use lu_sbd::meta::NoRecord;
 use lu_sbd::properties::CreateProperties;
 use lu_sbd::{BackingStore, Limits, SbdLu};
@@ -79,7 +80,7 @@ impl Server {
         let guid = self.name(&properties);
         let name = store.name();
         let identity = properties.identity(guid, Path::new(&name), store.capacity())?;
-        let lu = SbdLu::new(identity, store, Arc::new(NoRecord), Limits::default());
+        let lu = SbdLu::new(identity, store, Arc::new(NoRecord), Limits::default()).with_clock(unix_clock());
         self.place(Arc::new(lu), (!hidden).then_some(lun))
     }
 

@@ -39,7 +39,7 @@ use crate::nexus::{Nexus, NexusId, TaskId};
 use crate::provider::{
     Completion, CopyEnd, CopyIn, CopyRefusal, Disturbance, Effect, Effects, LogicalUnit, LuTask, NexusLoss,
     ROD_TOKEN_BYTES, Rod, Segments, StoreCompletion, StoreDone, StoreError, StoreOutcome, StoreRequest, Surroundings,
-    TaskManagementRequest,
+    TargetPorts, TaskManagementRequest,
 };
 use held::Held;
 use rule::Rules;
@@ -315,6 +315,10 @@ impl LogicalUnit for InterceptedLu {
         let fault = self.interceptor.due(self.guid, nexus.as_deref(), &task);
         let serial = self.interceptor.trace.begin(self.guid, nexus.as_deref(), &task, fault.is_some());
         self.meet(fault, serial, task, effects);
+    }
+
+    fn set_target_ports(&self, ports: &Arc<TargetPorts>) {
+        self.inner.set_target_ports(ports);
     }
 
     fn data_out(&self, task: TaskId, offset: u32, data: Segments, effects: &mut Effects) {

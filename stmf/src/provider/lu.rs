@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use super::{
     CopyEnd, CopyIn, CopyRefusal, Effects, ROD_TOKEN_BYTES, Rod, Segments, StoreCompletion, StoreDone, StoreError,
-    StoreRequest, Surroundings,
+    StoreRequest, Surroundings, TargetPorts,
 };
 use crate::nexus::{Nexus, NexusId, TaskId, TaskTag};
 
@@ -92,6 +92,10 @@ pub trait LogicalUnit: Send + Sync + fmt::Debug {
 
     /// Takes a task management function.
     fn manage(&self, request: TaskManagementRequest, effects: &mut Effects);
+
+    /// The target ports there are, in their groups, with the states that the administrator has given them. Called
+    /// before any nexus is attached and with every change. A unit that knows nothing of groups need not look at it.
+    fn set_target_ports(&self, _ports: &Arc<TargetPorts>) {}
 
     /// The administrator, or the framework by default, brings the unit online: its store is opened again if it was
     /// closed or had failed. May wait for a device. Called before any nexus is attached.

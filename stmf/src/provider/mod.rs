@@ -15,6 +15,7 @@ mod effect;
 mod lu;
 mod port;
 mod store;
+mod target_ports;
 mod third_party;
 
 pub use effect::{Completion, Disturbance, Effect, Effects, Mailbox, Segments};
@@ -24,4 +25,5 @@ pub use store::{
     StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreExtent, StoreOp, StoreOutcome, StoreRequest,
     StoreSink, StoreToken,
 };
+pub use target_ports::{PortGroup, TargetPorts};
 pub use third_party::{CopyEnd, CopyIn, CopyRefusal, CopySource, Host, ROD_TOKEN_BYTES, Rod, Surroundings};

@@ -45,6 +45,7 @@ impl Stmf {
                 return Err(StmfError::LuExists(guid));
             }
             lu.registered(&self.surroundings());
+            lu.set_target_ports(&live.target_ports);
             live.lus.insert(guid, LuEntry { lu, provider: provider.to_owned(), state: State::Offline });
             live.config.settings().default_lu_state
         };

@@ -119,6 +119,7 @@ impl Stmf {
             Some(_) => return Err(StmfError::TargetOffline(target)),
         };
         let relative_target_port = live.relative_target_port(&request.target_port_name)?;
+        live.follow_ports();
         let id = NexusId(live.next_nexus);
         live.next_nexus += 1;
         let nexus = Arc::new(Nexus {
@@ -250,7 +251,9 @@ impl Live {
                     }
                 }
                 // An empty group, or one that no view entry mentions, shows nothing to anybody.
-                Edit::Put(Row::Settings(_) | Row::Group { .. }) | Edit::DeleteGroup { .. } => {}
+                Edit::Put(Row::Settings(_) | Row::Group { .. } | Row::Access { .. })
+                | Edit::DeleteGroup { .. }
+                | Edit::DeleteAccess { .. } => {}
             }
         }
         concerned

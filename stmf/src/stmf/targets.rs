@@ -67,6 +67,7 @@ impl Stmf {
             live.registrations += 1;
             let registration = live.registrations;
             live.targets.insert(name.clone(), TargetEntry { info, port, state: State::Offline, registration });
+            live.follow_ports();
             live.config.settings().default_target_state
         };
         match default {
@@ -88,8 +89,7 @@ impl Stmf {
             Some(_) => {}
         }
         live.targets.remove(&name);
-        // Port names begin with the target's: `<target>,t,0x<tag>`.
-        live.relative_ports.retain(|port, _| port.strip_prefix(&name).is_none_or(|rest| !is_port_suffix(rest)));
+        live.forget_ports(&name);
         Ok(())
     }
 
@@ -178,30 +178,9 @@ impl Stmf {
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.registration));
         entries.into_iter().map(|entry| live.target_status(entry)).collect()
     }
-
-    /// The relative target port identifier of a SCSI target port, given when it is first asked for and kept as long
-    /// as its target is registered.
-    ///
-    /// # Errors
-    /// [`StmfError::NoRelativeTargetPort`] when all 65535 are taken.
-    pub fn relative_target_port(&self, port_name: &str) -> Result<u16, StmfError> {
-        self.lock().relative_target_port(port_name)
-    }
 }
 
 impl Live {
-    pub(super) fn relative_target_port(&mut self, port_name: &str) -> Result<u16, StmfError> {
-        if let Some(&number) = self.relative_ports.get(port_name) {
-            return Ok(number);
-        }
-        let taken: std::collections::HashSet<u16> = self.relative_ports.values().copied().collect();
-        let number = (1..=u16::MAX)
-            .find(|number| !taken.contains(number))
-            .ok_or_else(|| StmfError::NoRelativeTargetPort(port_name.to_owned()))?;
-        self.relative_ports.insert(port_name.to_owned(), number);
-        Ok(number)
-    }
-
     /// A target on its way offline has arrived when its last session is gone.
     pub(super) fn settle_target(&mut self, name: &str) {
         let idle = self.by_target.get(name).is_none_or(|sessions| sessions.is_empty());
@@ -228,9 +207,4 @@ impl Live {
             sessions: sessions.filter_map(|id| self.sessions.get(id)).map(|session| SessionInfo::of(session)).collect(),
         }
     }
-}
-
-/// Whether `rest` is what follows a target's name in the name of one of its ports.
-fn is_port_suffix(rest: &str) -> bool {
-    rest.is_empty() || rest.starts_with(",t,0x")
 }

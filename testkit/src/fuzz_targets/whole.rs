@@ -194,6 +194,10 @@ fn identity(guid: Guid, size: u64) -> Identity {
         write_cache_disabled: false,
         management_urls: Vec::new(),
         data: None,
+        removable: false,
+        thick: false,
+        device_information: Vec::new(),
+        text_information: String::new(),
         mode_pages: Vec::new(),
         reservations: Vec::new(),
     }

@@ -60,6 +60,16 @@ fn edit_line(before: &Configuration, transaction: &Transaction, edit: &Edit) -> 
         Edit::DeleteGroup { kind, id } => format!("{} {} is deleted", kind.noun(), group(*kind, *id)),
         Edit::DeleteMember { kind, name } => format!("{name} leaves its {}", kind.noun()),
         Edit::DeleteView { lu, index } => format!("view entry {index} of {lu:X} is removed"),
+        Edit::Put(Row::Access { group: id, access }) => format!(
+            "access through {} becomes {}{}",
+            id.map_or_else(|| "targets in no group".into(), |id| group(GroupKind::Target, id)),
+            access.state,
+            if access.preferred { ", preferred" } else { "" },
+        ),
+        Edit::DeleteAccess { group: id } => format!(
+            "access through {} becomes the default",
+            id.map_or_else(|| "targets in no group".into(), |id| group(GroupKind::Target, id)),
+        ),
     }
 }
 

@@ -32,6 +32,7 @@ impl Engine {
             .ok_or_else(|| ApiError::new(ErrorKind::Conflict, "every relative target port identifier is taken"))?;
         let ports = vec![(name.to_string(), Some(port))];
         self.commit(Transaction { iscsi: vec![change], ports, ..Transaction::default() })?;
+        self.number_ports();
         Ok(Done { warnings: self.target_warnings(name.as_str()), name: Some(name.to_string()), ..done() })
     }
 
@@ -48,6 +49,7 @@ impl Engine {
             }
         }
         self.commit(Transaction { iscsi: changes, ports, ..Transaction::default() })?;
+        self.number_ports();
         Ok(Done { warnings: self.target_warnings(name.as_str()), name: Some(name.to_string()), ..done() })
     }
 
@@ -63,6 +65,7 @@ impl Engine {
             done.warnings.push(format!("sessions of {name} were dropped before they had logged out: {error}"));
         }
         self.commit(Transaction { iscsi: vec![change], ports: vec![(name, None)], ..Transaction::default() })?;
+        self.number_ports();
         Ok(done)
     }
 
@@ -232,13 +235,13 @@ impl Engine {
         Ok(done())
     }
 
-    /// Gives a relative target port identifier to targets without one.
+    /// Gives a relative target port identifier to every target port without one, and frees those of targets that are
+    /// gone.
     pub(super) fn number_ports(&mut self) {
-        let used: std::collections::BTreeSet<u16> = self.configuration.ports.values().copied().collect();
-        let mut free = (1..=u16::MAX).filter(|number| !used.contains(number));
-        let names = self.configuration.iscsi.targets().map(|target| target.name.to_string());
-        let unnumbered = names.filter(|name| !self.configuration.ports.contains_key(name));
-        let ports = unnumbered.map(|name| (name, free.next())).collect();
+        let ports = self.configuration.unnumbered_ports();
+        if ports.is_empty() {
+            return;
+        }
         if let Err(error) = self.commit(Transaction { ports, ..Transaction::default() }) {
             tracing::warn!("cannot number the target ports: {error}");
         }

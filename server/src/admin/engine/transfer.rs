@@ -56,6 +56,7 @@ impl Engine {
         }
         let changed: Vec<_> = lus.iter().map(|(guid, _)| *guid).collect();
         let committed = self.commit(Transaction { stmf: Some(stmf), iscsi, lus, ports });
+        self.number_ports();
         for guid in changed {
             match self.configuration.lus.get(&guid) {
                 Some(record) => {

@@ -64,7 +64,7 @@ impl Unit {
             open_store(&record.file, &identity)
         };
         let lu = SbdLu::new(identity, store, Arc::new(place), Limits::default());
-        Ok(Arc::new(lu.with_reopen(Box::new(reopen))))
+        Ok(Arc::new(lu.with_reopen(Box::new(reopen)).with_clock(crate::clock::unix_clock())))
     }
 
     /// What it is, for lists.
