@@ -12,6 +12,7 @@
 //! each effect to where its nexus lives (its own thread, or the [`Mailbox`] of another).
 
 mod effect;
+pub mod hba;
 mod lu;
 mod port;
 mod store;
