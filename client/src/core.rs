@@ -251,7 +251,6 @@ impl Core {
     }
 
     /// Whether [`poll_step`](Self::poll_step) has something to say now that no deadline brings about.
-    #[cfg(feature = "tokio")]
     pub(crate) fn has_step(&self) -> bool {
         matches!(self.link, Link::Closing { .. } | Link::Ended)
     }

@@ -59,7 +59,8 @@ impl Driver {
                 Some(Step::Close) => self.closed(None),
                 Some(Step::Stop) => return,
                 None => {
-                    if self.transfer() {
+                    // What was received may have ended the connection: then there is nothing to sleep for.
+                    if self.transfer() || self.shared.with(|core| core.has_step()) {
                         continue;
                     }
                     self.sleep(&mut events);

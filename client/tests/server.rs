@@ -182,6 +182,17 @@ fn what_cannot_be_reached_is_said_with_a_hint() {
 }
 
 #[test]
+fn a_target_that_proves_nothing_is_left_at_once() {
+    let server = server();
+    let url = server.url(0).replace("iscsi://", "iscsi://me%a-secret-of-mine@");
+    let url = format!("{url}?target_user=target&target_password=secret-of-the-target");
+    let began = Instant::now();
+    let error = Disk::connect(&url).unwrap_err();
+    assert!(matches!(error, Error::Login { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
 fn misuse_is_refused_before_it_is_sent() {
     let server = server();
     let disk = Disk::connect(&server.url(0)).unwrap();
