@@ -20,7 +20,8 @@ class Disk:
     they let go of the interpreter while they wait. A lost connection is made again, and operations that were under way
     are sent again, for as long as `reconnect_timeout` says (seconds; 0: never).
 
-    `initiator` is our name; `header_digest` and `data_digest` demand CRC32C (`True`) or refuse it (`False`); `timeout`
+    `initiator` is our name; `chap` is user and secret where the URL has none, `target_chap` those that the target has to
+    prove itself by. `header_digest` and `data_digest` demand CRC32C (`True`) or refuse it (`False`); `timeout`
     is how many seconds a command may take.
     """
 
@@ -29,6 +30,8 @@ class Disk:
         url: str,
         *,
         initiator: str | None = None,
+        chap: tuple[str, str] | None = None,
+        target_chap: tuple[str, str] | None = None,
         header_digest: bool | None = None,
         data_digest: bool | None = None,
         connect_timeout: float | None = None,
@@ -39,6 +42,8 @@ class Disk:
         self._native = _native.Disk(
             url,
             initiator=initiator,
+            chap=chap,
+            target_chap=target_chap,
             header_digest=header_digest,
             data_digest=data_digest,
             connect_timeout=connect_timeout,
@@ -119,6 +124,14 @@ class Disk:
     def start_write(self, offset: int, data: Buffer, *, durable: bool = False) -> Pending:
         """Begins a write; `wait()` of the result is its end."""
         return self._native.start_write(offset, data, durable=durable)
+
+    def start_flush(self) -> Pending:
+        """Begins a flush; `wait()` of the result is its end."""
+        return self._native.start_flush()
+
+    def start_unmap(self, offset: int, length: int) -> Pending:
+        """Begins to give a range back; `wait()` of the result is its end."""
+        return self._native.start_unmap(offset, length)
 
     def execute(self, cdb: bytes, *, data_out: Buffer | None = None, data_in_length: int = 0) -> Reply:
         """Sends any CDB once; gives the answer whatever its status. `lunette.scsi.cdb` makes CDBs."""

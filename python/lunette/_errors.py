@@ -13,6 +13,7 @@ __all__ = [
     "CommandTimeoutError",
     "ConfigError",
     "ConnectionLostError",
+    "DeadlockError",
     "DecodeError",
     "FileMissingError",
     "FilePermissionError",
@@ -38,6 +39,10 @@ class DecodeError(LunetteError, ValueError):
 
 class ClosedError(LunetteError, ValueError):
     """The target or disk is closed, as with an I/O operation on a closed file."""
+
+
+class DeadlockError(LunetteError, RuntimeError):
+    """The call would wait for the very call it is made from: a store that closes its target."""
 
 
 class SystemCallError(LunetteError, OSError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lunette._errors import ConfigError
@@ -16,6 +17,8 @@ from lunette._native import Store, _Completion
 _log = logging.getLogger("lunette.store")
 #: What an object that stands for a disk may have.
 _METHODS = ("pread", "preadinto", "pwrite", "pwritev", "flush", "unmap")
+#: Bytes of the smallest disk, as with COMSTAR.
+MIN_SIZE = 1 << 20
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -41,38 +44,55 @@ def make_store(
     create: bool = False,
     read_only: bool = False,
     loop: asyncio.AbstractEventLoop | None = None,
-) -> Store:
-    """A store of what stands for a disk: a size, bytes, a path, or an object with pread and pwrite."""
+) -> tuple[Store, Callable[[], None] | None]:
+    """A store of what stands for a disk: a size, bytes, a path, or an object with pread and pwrite.
+
+    The second value ends operations that are under way, where that can be done.
+    """
     wanted = None if size is None else parse_size(size)
+    made, cancel = _make_store(disk, wanted, create, read_only, loop)
+    if made.size < MIN_SIZE:
+        error = ConfigError(f"{made.size} bytes are no disk: the least is 1 MiB")
+        error.add_note("hint: give size='1M'; what the content leaves is zeros")
+        raise error
+    return made, cancel
+
+
+def _make_store(
+    disk: Any, wanted: int | None, create: bool, read_only: bool, loop: asyncio.AbstractEventLoop | None
+) -> tuple[Store, Callable[[], None] | None]:
     match disk:
         case Store():
-            return disk
+            return disk, None
         case bool():
             raise ConfigError(f"{disk} is no disk")
         case _ if hasattr(disk, "pread") or hasattr(disk, "preadinto"):
             # Before anything else it may be: a subclass of bytearray with methods of its own is an object.
             return _python_store(disk, wanted, read_only, loop)
         case int():
-            return Store.memory(disk)
+            return Store.memory(disk), None
         case bytes() | bytearray() | memoryview():
             length = memoryview(disk).nbytes
-            return Store.memory(max(length, wanted or 0), disk)
+            return Store.memory(max(length, wanted or 0), disk), None
         case str() | os.PathLike():
-            return Store.file(os.fspath(disk), size=wanted, create=create, read_only=read_only)
+            return Store.file(os.fspath(disk), size=wanted, create=create, read_only=read_only), None
     error = ConfigError(f"{type(disk).__name__} is no disk")
     error.add_note("hint: a disk is a size, bytes, a path, or an object with pread and pwrite as in the os module")
     raise error
 
 
-def _python_store(disk: Any, wanted: int | None, read_only: bool, loop: asyncio.AbstractEventLoop | None) -> Store:
+def _python_store(
+    disk: Any, wanted: int | None, read_only: bool, loop: asyncio.AbstractEventLoop | None
+) -> tuple[Store, Callable[[], None] | None]:
     length = wanted if wanted is not None else _length_of(disk)
     methods = [getattr(disk, name) for name in _METHODS if hasattr(disk, name)]
     awaited = [inspect.iscoroutinefunction(method) for method in methods]
     if not any(awaited):
-        return Store.python(disk, length, read_only)
+        return Store.python(disk, length, read_only), None
     if not all(awaited) or not hasattr(disk, "pread"):
         raise ConfigError(f"{type(disk).__name__} has plain and coroutine methods: let all of them be 'async def'")
-    return Store.asynchronous(disk, _Starter(loop), length, read_only)
+    starter = _Starter(loop)
+    return Store.asynchronous(disk, starter, length, read_only), starter.cancel
 
 
 def _length_of(disk: Any) -> int:
@@ -96,14 +116,22 @@ class _Starter:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
+        self._started: set[concurrent.futures.Future[None]] = set()
 
     def __call__(self, store: Any, method: str, steps: Sequence[tuple[Any, ...]], done: _Completion) -> None:
         coroutine = _carry_out(store, method, steps, done)
         try:
-            asyncio.run_coroutine_threadsafe(coroutine, self._loop or _background_loop())
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop or _background_loop())
         except BaseException:
             coroutine.close()
             raise
+        self._started.add(future)
+        future.add_done_callback(self._started.discard)
+
+    def cancel(self) -> None:
+        """Cancels what is under way: it fails."""
+        for future in list(self._started):
+            future.cancel()
 
 
 async def _carry_out(store: Any, method: str, steps: Sequence[tuple[Any, ...]], done: _Completion) -> None:
@@ -120,10 +148,12 @@ async def _carry_out(store: Any, method: str, steps: Sequence[tuple[Any, ...]], 
                 data = await call(*arguments)
         if flush and hasattr(store, "flush"):
             await store.flush()
-    except BaseException as error:
+    except asyncio.CancelledError as error:
         done.fail(error)
-        if not isinstance(error, Exception):
-            raise
+        raise
+    except BaseException as error:
+        # Told to the initiator and to the log. The loop does not end of it, whoever raised a KeyboardInterrupt.
+        done.fail(error)
     else:
         done.finish(data)
 

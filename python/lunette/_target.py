@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -87,7 +87,7 @@ class Lun(_Properties):
             write_cache=write_cache,
             hidden=hidden,
         )
-        self.store = make_store(disk, size=size, create=create, read_only=read_only, loop=loop)
+        self.store, self._cancel = make_store(disk, size=size, create=create, read_only=read_only, loop=loop)
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ class Server:
     ) -> None:
         self._native = _native.Server(target=name, threads=threads, trace=trace)
         self._units: list[Unit] = []
+        self._cancels: list[Callable[[], None]] = []
         self._luns: dict[str, int] = {}
         self._credentials = ""
         _open.add(self)
@@ -186,10 +187,27 @@ class Server:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
     def close(self, *, grace: float = 0.0) -> None:
-        """Ends it. Initiators are asked to log out and have `grace` seconds to do so. The second call does nothing."""
-        _open.discard(self)
+        """Ends it. Initiators are asked to log out and have `grace` seconds to do so. The second call does nothing.
+
+        What methods of a store are doing is waited for, 10 seconds at most; what coroutines are doing is cancelled. On
+        an event loop that such coroutines need, use `async with` or `await asyncio.to_thread(target.close)`.
+        """
         self._native.close(grace)
+        _open.discard(self)
+        for cancel in self._cancels:
+            cancel()
+        # Files are free for others when nobody else holds on to the units.
+        self._units.clear()
+        self._cancels.clear()
 
     @property
     def closed(self) -> bool:
@@ -252,6 +270,8 @@ class Server:
             write_cache=lun.write_cache,
         )
         self._units.append(unit)
+        if lun._cancel is not None:
+            self._cancels.append(lun._cancel)
         if not lun.hidden:
             taken = set(self._luns.values())
             free = next(number for number in range(16384) if number not in taken)

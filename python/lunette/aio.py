@@ -50,6 +50,15 @@ class Disk:
         """What the disk told about itself."""
         return self._disk.geometry
 
+    @property
+    def logins(self) -> int:
+        """Logins so far: 1, and one more for each connection that was lost and made again."""
+        return self._disk.logins
+
+    async def refresh(self) -> Geometry:
+        """Asks for size and limits again."""
+        return await asyncio.to_thread(self._disk.refresh)
+
     async def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` on."""
         return await _done(self._disk._native.start_read(offset, length))
@@ -66,6 +75,10 @@ class Disk:
         """Gives a range back."""
         await _done(self._disk._native.start_unmap(offset, length))
 
+    async def write_same(self, offset: int, length: int, block: Any) -> None:
+        """Writes one block over and over."""
+        await _done(self._disk._native.start_write_same(offset, length, block))
+
     async def execute(self, cdb: bytes, *, data_out: Any = None, data_in_length: int = 0) -> Reply:
         """Sends any CDB once; gives the answer whatever its status."""
         return await asyncio.to_thread(
@@ -75,6 +88,10 @@ class Disk:
     async def manage(self, function: str) -> str:
         """Sends a task management function by its name."""
         return await asyncio.to_thread(self._disk.manage, function)
+
+    def drop_connection(self) -> None:
+        """Breaks the connection off as if the network had."""
+        self._disk.drop_connection()
 
 
 async def discover(url: str, *, initiator: str | None = None) -> list[tuple[str, list[str]]]:

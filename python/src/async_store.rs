@@ -74,13 +74,11 @@ fn dispatch(object: &Py<PyAny>, start: &Py<PyAny>, waiting: &Receiver<Job>) {
 }
 
 fn put_on_loop(py: Python<'_>, object: &Py<PyAny>, start: &Py<PyAny>, op: StoreOp, completion: StoreCompletion) {
-    let started = Bound::new(py, Completion::new(&op, completion)).and_then(|done| {
-        let (name, steps) = steps(py, op)?;
-        start.call1(py, (object, name, steps, done))
-    });
-    // The operation was dropped with its completion: a CHECK CONDITION.
+    // Without an object for the completion it is dropped: a CHECK CONDITION.
+    let Ok(done) = Bound::new(py, Completion::new(&op, completion)) else { return };
+    let started = steps(py, op).and_then(|(name, steps)| start.call1(py, (object, name, steps, &done)));
     if let Err(error) = started {
-        store::failure(py, error, Operation::Access, "asynchronous store");
+        done.get().fail(py, error.value(py));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The initiator: a disk over the network. The client waits without the interpreter.
 
 use bytes::Bytes;
+use iscsi_proto::auth::chap::{Credentials, Secret};
 use lunette_client as iscsi;
 use lunette_client::{DigestPreference, Operation, Options};
 use pyo3::exceptions::PyRuntimeError;
@@ -9,7 +10,7 @@ use pyo3::types::{PyBytes, PyList};
 use scsi_core::{TaskAttribute, TaskManagementFunction};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::{buffer, errors};
 #[pyclass(frozen, module = "lunette._native")]
 pub(crate) struct Disk {
     disk: RwLock<Option<Arc<iscsi::Disk>>>,
+    /// The process that connected: a fork of it has the object, but not the threads behind it.
+    process: u32,
 }
 
 /// What a disk told about itself.
@@ -51,6 +54,45 @@ enum State {
     UnderWay(iscsi::Pending),
     Done(Result<iscsi::Data, iscsi::Error>),
     Told,
+}
+
+/// How long a wait goes on before signals to the interpreter are looked at.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Wakes a thread that waits for an operation.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Bell {
+    /// Waits until it rings, at most [`SIGNAL_INTERVAL`].
+    fn wait(&self) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(rung, SIGNAL_INTERVAL, |rung| !*rung);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+/// Waits without the interpreter, and hears Ctrl-C: the operation is given up then.
+fn wait(py: Python<'_>, mut pending: iscsi::Pending) -> PyResult<iscsi::Data> {
+    let bell = Arc::new(Bell::default());
+    let waker = Arc::clone(&bell).into();
+    loop {
+        match Pin::new(&mut pending).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => return result.map_err(errors::client),
+            Poll::Pending => py.detach(|| bell.wait()),
+        }
+        py.check_signals()?;
+    }
 }
 
 /// Calls a Python function when an operation is done.
@@ -145,11 +187,11 @@ impl Pending {
             std::mem::replace(&mut *state, State::Told)
         };
         let data = match state {
-            State::UnderWay(pending) => py.detach(|| pending.wait()),
-            State::Done(result) => result,
+            State::UnderWay(pending) => wait(py, pending)?,
+            State::Done(result) => result.map_err(errors::client)?,
             State::Told => return Err(PyRuntimeError::new_err("it was waited for before")),
         };
-        collect(py, &data.map_err(errors::client)?)
+        collect(py, &data)
     }
 
     /// Calls `callback()` when waiting would not wait any more: at once, or from a thread of the client.
@@ -170,13 +212,15 @@ impl Pending {
 
 impl Disk {
     fn get(&self) -> PyResult<Arc<iscsi::Disk>> {
+        if self.process != std::process::id() {
+            return Err(errors::forked("disk"));
+        }
         let disk = self.disk.read().map_err(|_| errors::poisoned())?;
         disk.clone().ok_or_else(|| errors::closed("disk"))
     }
 
     fn submit(&self, py: Python<'_>, operation: Operation) -> PyResult<iscsi::Data> {
-        let disk = self.get()?;
-        py.detach(|| disk.submit(operation)?.wait()).map_err(errors::client)
+        wait(py, self.get()?.submit(operation).map_err(errors::client)?)
     }
 }
 
@@ -184,7 +228,9 @@ impl Drop for Disk {
     /// The logout waits: not for the interpreter.
     fn drop(&mut self) {
         let mut disk = self.disk.get_mut().ok().and_then(Option::take);
-        if disk.is_some() {
+        if self.process != std::process::id() {
+            std::mem::forget(disk);
+        } else if disk.is_some() {
             let _ = Python::try_attach(|py| py.detach(|| drop(disk.take())));
         }
     }
@@ -194,14 +240,16 @@ impl Drop for Disk {
 impl Disk {
     #[new]
     #[pyo3(signature = (
-        url, *, initiator=None, header_digest=None, data_digest=None, connect_timeout=None, login_timeout=None,
-        timeout=None, reconnect_timeout=None
+        url, *, initiator=None, chap=None, target_chap=None, header_digest=None, data_digest=None,
+        connect_timeout=None, login_timeout=None, timeout=None, reconnect_timeout=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of one Python call")]
     fn new(
         py: Python<'_>,
         url: &str,
         initiator: Option<String>,
+        chap: Option<(String, String)>,
+        target_chap: Option<(String, String)>,
         header_digest: Option<bool>,
         data_digest: Option<bool>,
         connect_timeout: Option<f64>,
@@ -211,12 +259,18 @@ impl Disk {
     ) -> PyResult<Self> {
         let mut options: Options = url.parse().map_err(|error: iscsi::UrlError| errors::client(error.into()))?;
         set_common(&mut options, initiator, header_digest, data_digest);
+        if let Some((name, secret)) = chap {
+            options = options.with_credentials(name, secret);
+        }
+        if let Some((name, secret)) = target_chap {
+            options.target_credentials = Some(Credentials { name, secret: Secret::new(secret) });
+        }
         set_time(&mut options.connect_timeout, connect_timeout)?;
         set_time(&mut options.login_timeout, login_timeout)?;
         set_time(&mut options.command_timeout, timeout)?;
         set_time(&mut options.reconnect_timeout, reconnect_timeout)?;
         let disk = py.detach(|| iscsi::Disk::connect_with(options)).map_err(errors::client)?;
-        Ok(Self { disk: RwLock::new(Some(Arc::new(disk))) })
+        Ok(Self { disk: RwLock::new(Some(Arc::new(disk))), process: std::process::id() })
     }
 
     #[getter]
@@ -297,6 +351,12 @@ impl Disk {
         Ok(Pending::new(pending))
     }
 
+    /// Begins to write one block over and over.
+    fn start_write_same(&self, offset: u64, length: u64, block: &Bound<'_, PyAny>) -> PyResult<Pending> {
+        let operation = Operation::WriteSame { offset, length, block: buffer::bytes_of(block)? };
+        Ok(Pending::new(self.get()?.submit(operation).map_err(errors::client)?))
+    }
+
     /// Begins a flush.
     fn start_flush(&self) -> PyResult<Pending> {
         Ok(Pending::new(self.get()?.submit(Operation::Flush).map_err(errors::client)?))
@@ -367,7 +427,11 @@ impl Disk {
     /// Logs out.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let disk = self.disk.write().map_err(|_| errors::poisoned())?.take();
-        py.detach(|| drop(disk));
+        if self.process == std::process::id() {
+            py.detach(|| drop(disk));
+        } else {
+            std::mem::forget(disk);
+        }
         Ok(())
     }
 

@@ -30,6 +30,18 @@ pub(crate) fn closed(what: &str) -> PyErr {
     with_hint("ClosedError", format!("the {what} is closed"), None)
 }
 
+/// The object belongs to the process that this one was forked off.
+pub(crate) fn forked(what: &str) -> PyErr {
+    let hint = "make it in the process that uses it: threads do not survive a fork";
+    with_hint("ClosedError", format!("the {what} belongs to another process"), Some(hint.into()))
+}
+
+/// The call would wait for the very call it is made from.
+pub(crate) fn deadlock(what: &str) -> PyErr {
+    let hint = "call it from another thread, or when the method of the store has returned";
+    with_hint("DeadlockError", format!("{what} from inside a method of a store"), Some(hint.into()))
+}
+
 fn with_hint(class: &'static str, error: impl Display, hint: Option<String>) -> PyErr {
     Python::attach(|py| {
         let exception = raise(py, class, (error.to_string(),));

@@ -7,7 +7,7 @@ use iscsi_proto::pdu as p;
 use iscsi_proto::sn::{CmdSn, DataSn, R2tSn, StatSn};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyTuple};
 use scsi_core::{Lun, Status, TaskAttribute};
 use std::sync::Mutex;
 
@@ -75,8 +75,9 @@ impl Field for Lun {
     }
 
     fn from(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok(number) = value.extract::<u16>() {
-            return Lun::new(number).ok_or_else(|| PyValueError::new_err("a LUN is at most 16383"));
+        if value.is_instance_of::<PyInt>() {
+            let lun = value.extract::<u16>().ok().and_then(Lun::new);
+            return lun.ok_or_else(|| PyValueError::new_err("a LUN is a number from 0 to 16383"));
         }
         Ok(Lun(value.extract()?))
     }

@@ -19,7 +19,7 @@ use stmf::{NexusId, Termination};
 
 use crate::errors;
 use crate::scsi::{Sense, commands_named};
-use crate::store::{Kind, Store};
+use crate::store::{Kind, Store, is_inside_a_method};
 use crate::trace::Command;
 
 /// What a LUN field names, by both common addressing methods.
@@ -40,6 +40,8 @@ pub(crate) struct Server {
     interceptor: Arc<Interceptor>,
     target: String,
     counter: AtomicU16,
+    /// The process that started it: a fork of it has the object, but not the threads behind it.
+    process: u32,
 }
 
 /// A session: id, initiator, target, addresses, number of LUNs.
@@ -97,6 +99,9 @@ impl Unit {
 
 impl Server {
     fn server(&self) -> PyResult<Arc<lunette_server::Server>> {
+        if self.process != std::process::id() {
+            return Err(errors::forked("target"));
+        }
         let server = self.server.lock().map_err(|_| errors::poisoned())?;
         server.clone().ok_or_else(|| errors::closed("target"))
     }
@@ -137,7 +142,13 @@ impl Server {
 impl Drop for Server {
     /// Threads of the server may wait for the interpreter: it is let go of meanwhile.
     fn drop(&mut self) {
-        if let Some(server) = self.take() {
+        let Some(server) = self.take() else { return };
+        if self.process != std::process::id() {
+            std::mem::forget(server);
+        } else if is_inside_a_method() {
+            // The garbage collector came by here, on a thread that the server waits for.
+            std::thread::spawn(move || drop(server));
+        } else {
             let mut server = Some(server);
             let _ = Python::try_attach(|py| py.detach(|| drop(server.take())));
         }
@@ -163,6 +174,7 @@ impl Server {
             server: Mutex::new(Some(Arc::new(server))),
             interceptor: Arc::new(Interceptor::new(Trace::new(trace, move || began.elapsed()))),
             counter: AtomicU16::new(0),
+            process: std::process::id(),
         })
     }
 
@@ -248,6 +260,9 @@ impl Server {
     /// Removes a unit. `False`: it was not there.
     fn remove_unit(&self, py: Python<'_>, unit: &Unit) -> PyResult<bool> {
         let (server, guid) = (self.server()?, unit.guid);
+        if is_inside_a_method() {
+            return Err(errors::deadlock("a unit is not removed"));
+        }
         Ok(py.detach(|| server.remove_disk(guid)))
     }
 
@@ -516,7 +531,14 @@ impl Server {
     /// Stops: initiators are asked to log out and have `grace` seconds for it.
     fn close(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = Duration::try_from_secs_f64(grace).map_err(|error| errors::config(error, None))?;
+        if is_inside_a_method() {
+            return Err(errors::deadlock("a target is not closed"));
+        }
         let Some(server) = self.take() else { return Ok(()) };
+        if self.process != std::process::id() {
+            std::mem::forget(server);
+            return Ok(());
+        }
         py.detach(|| match Arc::try_unwrap(server) {
             Ok(server) => server.stop_within(grace),
             // Another thread is in a call; the last of them stops it.

@@ -8,6 +8,7 @@ use lu_sbd::store::{
 use pyo3::exceptions::{PyNotImplementedError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use std::cell::Cell;
 use std::fmt;
 use std::io::IoSlice;
 use std::path::PathBuf;
@@ -190,9 +191,36 @@ impl PyStore {
 
     /// Runs `work` attached to the interpreter.
     fn call<R>(&self, operation: Operation, work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Error> {
+        let _inside = Inside::enter();
         let done = Python::try_attach(|py| work(py).map_err(|error| failure(py, error, operation, &self.name)));
         done.unwrap_or_else(|| Err(Error::new(StoreErrorKind::Gone, operation).of(&self.name)))
     }
+}
+
+thread_local! {
+    /// Methods of stores that this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Held while a method of a store runs.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// Whether this thread is in a method of a store: it must not wait for such methods to end.
+pub(crate) fn is_inside_a_method() -> bool {
+    DEPTH.get() > 0
 }
 
 /// What a Python exception means for the operation; the exception itself is logged.

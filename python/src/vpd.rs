@@ -81,7 +81,7 @@ plain_page!(
     threshold_percentage
 );
 plain_page!(serial_to, serial_from, UnitSerialNumber, serial);
-plain_page!(pages_to, pages_from, SupportedPages, pages);
+plain_page!(_pages_to, pages_from, SupportedPages, pages);
 
 /// The standard INQUIRY data.
 #[pyfunction]
@@ -118,7 +118,10 @@ pub(crate) fn decode_vpd<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> PyRe
     dict.set_item("page", code)?;
     let wrong = || errors::decode(format!("page {code:#04x} makes no sense"));
     match code {
-        0x00 => pages_to(&VpdPage::decode(&bytes).ok_or_else(wrong)?, &dict)?,
+        0x00 => {
+            let page: SupportedPages = VpdPage::decode(&bytes).ok_or_else(wrong)?;
+            dict.set_item("pages", PyList::new(py, page.pages)?)?;
+        }
         0x80 => serial_to(&VpdPage::decode(&bytes).ok_or_else(wrong)?, &dict)?,
         0x83 => {
             let page = DeviceIdentification::decode(&bytes).ok_or_else(wrong)?;
