@@ -215,7 +215,7 @@ impl InterceptedLu {
         });
         if is_harmed {
             let tail: SmallVec<[Effect; 8]> = effects.drain(mark..).collect();
-            tail.into_iter().for_each(|effect| harm(&mut tasks, effect, effects));
+            tail.into_iter().for_each(|effect| harm(&mut tasks, &self.interceptor.trace, effect, effects));
         }
         let trace = &self.interceptor.trace;
         for effect in &effects[mark..] {
@@ -240,7 +240,7 @@ fn reaches_initiator(effect: &Effect) -> Option<TaskId> {
 }
 
 /// Pushes `effect` as the faults of its task want it.
-fn harm(tasks: &mut Tasks, mut effect: Effect, effects: &mut Effects) {
+fn harm(tasks: &mut Tasks, trace: &Trace, mut effect: Effect, effects: &mut Effects) {
     let Some((id, tracked)) = reaches_initiator(&effect).and_then(|task| Some((task, tasks.tracked.get_mut(&task)?)))
     else {
         effects.push(effect);
@@ -263,7 +263,11 @@ fn harm(tasks: &mut Tasks, mut effect: Effect, effects: &mut Effects) {
                 done.data_length = done.data_length.min(limit.into());
             }
             if let Some(disturbance) = tracked.at_end.take() {
+                // In place of the answer, which the transport might still send before it breaks.
+                trace.end(tracked.serial, Ending::of(done));
+                tasks.tracked.remove(&id);
                 effects.push(Effect::Disturb { task: id, disturbance });
+                return;
             }
         }
         _ => {}

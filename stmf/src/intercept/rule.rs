@@ -24,7 +24,7 @@ pub enum Fault {
     Hang,
     /// It is not carried out; the transport is disturbed.
     Before(Disturbance),
-    /// It is carried out, and the transport is disturbed when its answer would be sent.
+    /// It is carried out, and the transport is disturbed in place of its answer, or, by a wrong digest, with it.
     After(Disturbance),
 }
 

@@ -157,7 +157,8 @@ fn the_transport_is_disturbed_before_or_after_the_command() {
     let sense = SmallVec::new();
     effects.push(Effect::Complete(Completion { task, status: Status::GOOD, sense, data_length: 0 }));
     bench.lu.look(0, &mut effects);
-    assert!(matches!(effects[..], [Effect::Disturb { .. }, Effect::Complete(_)]), "{effects:?}");
+    assert!(matches!(effects[..], [Effect::Disturb { .. }]), "the answer stays away: {effects:?}");
+    assert!(matches!(bench.lu.interceptor.trace().since(0)[0].ended, Some((_, Ending::Status { .. }))));
 }
 
 #[test]
