@@ -2,6 +2,6 @@ import lunette, time
 class Ram(bytearray):
     def pread(self, length, offset): return self[offset:offset + length]
     def pwrite(self, data, offset): self[offset:offset + len(data)] = data
-with lunette.Target(Ram(64 << 20), portals=["127.0.0.1:3260"]) as target:
+with lunette.Target(Ram(64 << 20)) as target:
     print(target.url, flush=True)
     time.sleep(3600)

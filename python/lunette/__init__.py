@@ -10,6 +10,7 @@
 - `lunette.pytest_plugin`: the fixtures `iscsi_target` and `iscsi_disk`.
 """
 
+from lunette import aio, pdu, scsi
 from lunette._client import Disk, discover
 from lunette._errors import (
     ClosedError,
@@ -60,5 +61,8 @@ __all__ = [
     "Unit",
     "UnsupportedError",
     "__version__",
+    "aio",
     "discover",
+    "pdu",
+    "scsi",
 ]

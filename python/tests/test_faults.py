@@ -71,8 +71,10 @@ def test_a_delay_delays_and_nothing_else(iscsi_target, iscsi_disk):
 def test_a_broken_connection_is_made_again(iscsi_target, iscsi_disk, fault):
     iscsi_target.inject(op="WRITE", nth=1, **fault)
     iscsi_disk.write(0, BLOCK)
-    assert iscsi_disk.read(0, 512) == BLOCK
     assert iscsi_disk.logins == 2
+    assert iscsi_disk.read(0, 512) == BLOCK
+    # What was not answered is sent again, whether or not it was carried out.
+    assert [command.injected for command in iscsi_target.commands("WRITE") if command.status != 2] == [True, False]
 
 
 def test_a_connection_that_is_not_made_again_is_an_error(iscsi_target):

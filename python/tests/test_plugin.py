@@ -3,7 +3,7 @@
 import lunette
 import pytest
 
-pytest_plugins = ["pytester"]
+
 NAME = "iqn.2026-11.org.example:of-the-mark"
 
 

@@ -1,0 +1,3 @@
+"""What the tests use of pytest beside the package's own plugin."""
+
+pytest_plugins = ["pytester"]
