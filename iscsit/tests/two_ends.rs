@@ -92,6 +92,7 @@ impl Bench {
             text_information: String::new(),
             mode_pages: Vec::new(),
             reservations: Vec::new(),
+            unfinished: None,
         };
         let store = Arc::new(MemoryStore::new(64 * MIB));
         let lu: Arc<dyn LogicalUnit> =

@@ -75,6 +75,36 @@ pub struct Identity {
     /// Persistent reservations that survive a loss of power (APTPL), as the reservation model encodes them; empty for
     /// none.
     pub reservations: Vec<u8>,
+    /// What was begun on the medium and has not ended: after a restart it counts as failed.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// A command that writes the whole medium anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// FORMAT UNIT.
+    Format,
+    /// SANITIZE.
+    Sanitize {
+        /// AUSE: the failure may be left by EXIT FAILURE MODE.
+        unrestricted_exit: bool,
+    },
+}
+
+impl Unfinished {
+    const NAMES: [(&'static str, Self); 3] = [
+        ("format", Self::Format),
+        ("sanitize", Self::Sanitize { unrestricted_exit: false }),
+        ("sanitize-unrestricted", Self::Sanitize { unrestricted_exit: true }),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, what)| *what == self).map_or("", |(name, _)| name)
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, what)| *what)
+    }
 }
 
 /// The saved values of one mode page.
@@ -157,6 +187,8 @@ struct Record {
     text_information: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     reservations: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unfinished: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mode_page: Vec<PageRecord>,
 }
@@ -191,6 +223,7 @@ impl Identity {
             device_information: to_hex(&self.device_information),
             text_information: self.text_information.clone(),
             reservations: to_hex(&self.reservations),
+            unfinished: self.unfinished.map(|what| what.name().to_owned()),
             mode_page: self
                 .mode_pages
                 .iter()
@@ -283,6 +316,13 @@ impl TryFrom<Record> for Identity {
                 })
                 .collect::<Result<_, RecordError>>()?,
             reservations: hex("reservations", &record.reservations)?,
+            unfinished: match record.unfinished {
+                None => None,
+                Some(name) => Some(
+                    Unfinished::parse(&name)
+                        .ok_or_else(|| value("unfinished", &"format, sanitize or sanitize-unrestricted is wanted"))?,
+                ),
+            },
         })
     }
 }
@@ -484,6 +524,7 @@ mod tests {
             text_information: "the disk in the corner".into(),
             mode_pages: vec![SavedModePage { page: 8, subpage: 0, data: vec![4, 0, 255] }],
             reservations: vec![1, 2, 3],
+            unfinished: Some(Unfinished::Sanitize { unrestricted_exit: true }),
         }
     }
 

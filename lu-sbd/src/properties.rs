@@ -211,6 +211,7 @@ impl CreateProperties {
             text_information: String::new(),
             mode_pages: Vec::new(),
             reservations: Vec::new(),
+            unfinished: None,
         })
     }
 }

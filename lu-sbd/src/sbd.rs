@@ -1,8 +1,10 @@
 //! The logical unit with a store: what STMF registers.
 
 use scsi_core::{AdditionalSense, Guid, SenseData};
+use smallvec::SmallVec;
 use std::any::Any;
 use std::fmt;
+use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use stmf::provider::{
     CopyEnd, CopyIn, CopyRefusal, Effects, LogicalUnit, LuTask, NexusLoss, ROD_TOKEN_BYTES, Rod, Segments,
@@ -263,6 +265,14 @@ impl SbdLu {
             StoreOp::Write { offset, data, durable } => {
                 done(store, durably(*durable, store.write_bytes(*offset, data, *durable)), op)
             }
+            StoreOp::WriteAtomic { offset, data, durable } => {
+                let slices: SmallVec<[IoSlice<'_>; 16]> = data.iter().map(|bytes| IoSlice::new(bytes)).collect();
+                let mut written = store.write_atomic_at(*offset, &slices);
+                if *durable && written.is_ok() {
+                    written = durably(true, store.flush());
+                }
+                done(store, written, op)
+            }
             StoreOp::WriteSame { offset, length, pattern, durable } => {
                 let mut written = if pattern.is_empty() {
                     store.write_zeroes(*offset, *length)
@@ -320,7 +330,7 @@ fn done(store: &dyn BackingStore, result: Result<(), Error>, op: &StoreOp) -> St
 fn failed(store: &dyn BackingStore, error: Error, op: &StoreOp) -> StoreOutcome {
     let (operation, range) = match op {
         StoreOp::Read { offset, length } => (Operation::Read, Some((*offset, u64::from(*length)))),
-        StoreOp::Write { offset, data, .. } => {
+        StoreOp::Write { offset, data, .. } | StoreOp::WriteAtomic { offset, data, .. } => {
             (Operation::Write, Some((*offset, data.iter().map(|bytes| bytes.len() as u64).sum())))
         }
         StoreOp::WriteSame { offset, length, .. } => (Operation::Write, Some((*offset, *length))),

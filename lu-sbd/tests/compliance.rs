@@ -76,7 +76,12 @@ fn test_of(kind: K) -> &'static str {
             "tests/copy.rs a_copy_with_a_long_identifier_may_go_on_in_the_background"
         }
         K::CopyOperationAbort => "tests/copy.rs an_aborted_copy_stops_after_the_piece_that_is_under_way",
-        K::PopulateToken | K::WriteUsingToken | K::ReceiveRodTokenInformation | K::ReportAllRodTokens => {
+        K::FormatUnit => "tests/maintain.rs a_format_fills_the_medium_with_its_pattern",
+        K::SanitizeOverwrite => "tests/maintain.rs an_overwrite_repeats_its_pattern_and_inverts_it_between_passes",
+        K::SanitizeBlockErase => "tests/maintain.rs a_block_erase_leaves_zeros_and_frees_the_store",
+        K::SanitizeExitFailureMode => "tests/maintain.rs an_interrupted_sanitize_has_failed_after_the_restart",
+        K::WriteAtomic16 => "tests/atomic.rs a_read_sees_the_old_data_or_the_new",
+        K::PopulateToken | K::WriteUsingToken | K::ReceiveRodTokenInformation => {
             "tests/copy.rs a_token_copies_its_ranges_to_another_unit"
         }
         K::ReportLuns => "../stmf/src/session_tests.rs report_luns_lists_ascending_with_flat_addressing_above_255",
@@ -106,6 +111,8 @@ const OBSOLETE: &str = "obsolete in SPC-5 or SBC-4";
 /// Why the commands of the table that are never supported are not.
 fn reason_of(kind: K) -> &'static str {
     match kind {
+        K::SanitizeCryptoErase => "the unit does not encrypt, so there is no key to forget",
+        K::ReportAllRodTokens => "a token is its bearer's right: a list of all would give them to anybody",
         K::ReassignBlocks => "the store looks after its defects itself",
         K::WriteBuffer | K::ReadBuffer => BUFFERS,
         K::ReadLong10 | K::ReadLong16 | K::WriteLong10 | K::WriteLong16 => LONG,
@@ -320,10 +327,7 @@ fn render() -> String {
     for entry in &COMMANDS {
         let listed = have.contains(&(entry.opcode, entry.service_action.map(u16::from)));
         // Tokens need a host with neighbours and a clock, which this unit stands without.
-        let tokens = matches!(
-            entry.kind,
-            K::PopulateToken | K::WriteUsingToken | K::ReceiveRodTokenInformation | K::ReportAllRodTokens
-        );
+        let tokens = matches!(entry.kind, K::PopulateToken | K::WriteUsingToken | K::ReceiveRodTokenInformation);
         let refused = entry.flags.contains(CommandFlags::REFUSED);
         assert!(!(listed && refused));
         let reason = if refused { reason_of(entry.kind) } else { "" };

@@ -244,6 +244,7 @@ impl San {
             text_information: String::new(),
             mode_pages: vec![],
             reservations: vec![],
+            unfinished: None,
         };
         let unit = SbdLu::new(identity, Arc::new(store), Arc::new(NoRecord), lu_sbd::Limits::default());
         let unit = Arc::new(unit);

@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Freeradius,
     /// The iSNS server and its control program.
     Isns,
+    /// `mkfs.xfs`, for a file system with reflinks.
+    Xfs,
     /// Debian's user-space target, the peer that we measure ourselves against; only where it is asked for.
     Tgt,
     /// QEMU's whole machine, and what makes an initramfs for it.
@@ -37,6 +39,7 @@ impl Need {
             Self::Python => &["python3-venv"],
             Self::Freeradius => &["freeradius"],
             Self::Isns => &["open-isns-server", "open-isns-utils"],
+            Self::Xfs => &["xfsprogs"],
             Self::Tgt => &["tgt"],
             Self::Istgt => &["istgt"],
             Self::C => &["gcc", "g++", "libc6-dev", "valgrind", "pkgconf"],
@@ -54,6 +57,7 @@ impl Need {
             Self::Isns => {
                 missing_program("isnsd", "open-isns-server").or_else(|| missing_program("isnsadm", "open-isns-utils"))
             }
+            Self::Xfs => missing_program("mkfs.xfs", "xfsprogs"),
             Self::Tgt => missing_program("tgtd", "tgt"),
             Self::Istgt => missing_program("istgt", "istgt"),
             Self::C => [("cc", "gcc"), ("c++", "g++"), ("valgrind", "valgrind"), ("pkg-config", "pkgconf")]

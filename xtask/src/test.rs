@@ -170,7 +170,8 @@ fn counted(context: &Shared, step: &str, arguments: &[&str]) -> Result<Outcome> 
 }
 
 fn packages_step(context: &Shared) -> Result<Outcome> {
-    let needs = [Need::Libiscsi, Need::Qemu, Need::C, Need::Python, Need::Freeradius, Need::Isns, Need::Kernel];
+    let needs =
+        [Need::Libiscsi, Need::Qemu, Need::C, Need::Python, Need::Freeradius, Need::Isns, Need::Kernel, Need::Xfs];
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return Ok(passed("all there"));

@@ -4,6 +4,7 @@ use scsi_core::cdb::{
     Inquiry, ReadCapacity16, ReadDefectData, ReportLuns, ReportSupportedOperationCodes,
     ReportSupportedTaskManagementFunctions, RequestSense,
 };
+use scsi_core::command::CommandKind;
 use scsi_core::data::{
     DefectListHeader, LunList, ReadCapacity10Data, ReadCapacity16Data, TaskManagementSupport, report_operation_codes,
 };
@@ -99,6 +100,8 @@ impl Lu {
                     Rotation::Rotating { rpm } => rpm,
                     Rotation::Unknown => 0,
                 },
+                // What was erased reads as zeros, without an error.
+                after_block_erase: u8::from(self.commands.contains(CommandKind::SanitizeBlockErase)),
                 ..BlockDeviceCharacteristics::default()
             }
             .encode(disk),
@@ -174,6 +177,8 @@ impl Lu {
             max_write_same_length: self.max_write_same_bytes() >> self.block_shift,
             ..BlockLimits::default()
         };
+        // One atomic write is one write to the store: boundaries inside of it are not supported.
+        limits.max_atomic_transfer_length = blocks(self.max_atomic_bytes().into());
         if let Some(unmap) = self.capabilities.unmap {
             limits.max_unmap_lba_count = self.limits.max_unmap_blocks;
             limits.max_unmap_descriptor_count = self.limits.max_unmap_descriptors;
@@ -231,7 +236,7 @@ impl Lu {
             Some(code) => SenseData::unit_attention(code),
             None if self.failed => sense::not_ready(),
             None if self.is_ejected() => SenseData::not_ready(AdditionalSense::MEDIUM_NOT_PRESENT_TRAY_OPEN),
-            None => SenseData::no_sense(),
+            None => self.condition_sense().unwrap_or(SenseData::no_sense()),
         };
         let format = SenseFormat::from_descriptor_bit(command.descriptor_format);
         self.answer(key, sense.encode(format), command.allocation_length.into(), fx);

@@ -1,6 +1,6 @@
 //! From a command to its work: the task set, the checks, the dispatch, the end.
 
-use scsi_core::command::{Command, CommandFlags, CommandKind as K, CommandSet, ParsedCommand, parse};
+use scsi_core::command::{Command, CommandEntry, CommandFlags, CommandKind as K, CommandSet, ParsedCommand, parse};
 use scsi_core::data::AsymmetricAccessState;
 use scsi_core::mode::QueueErrorManagement;
 use scsi_core::{AdditionalSense, SenseData, SenseFormat, Status, task_set};
@@ -22,6 +22,9 @@ const MAX_RESERVATION_LIST: u32 = 256 << 10;
 const COMMANDS: CommandSet = CommandSet::of(&[
     K::TestUnitReady,
     K::RequestSense,
+    K::FormatUnit,
+    K::SanitizeOverwrite,
+    K::SanitizeExitFailureMode,
     K::Read6,
     K::Write6,
     K::Inquiry,
@@ -95,6 +98,9 @@ pub(super) fn commands(
     if capabilities.unmap.is_some() {
         commands = commands.with(K::Unmap);
     }
+    if capabilities.unmap.is_some_and(|unmap| unmap.reads_zero) {
+        commands = commands.with(K::SanitizeBlockErase);
+    }
     if limits.max_compare_and_write_blocks > 0 {
         commands = commands.with(K::CompareAndWrite);
     }
@@ -103,6 +109,9 @@ pub(super) fn commands(
     }
     if identity.removable {
         commands = commands.with(K::PreventAllow);
+    }
+    if capabilities.atomic_write_bytes > 0 {
+        commands = commands.with(K::WriteAtomic16);
     }
     if offered.copies {
         commands = COPIES.iter().fold(commands, |set, kind| set.with(*kind));
@@ -265,12 +274,14 @@ impl Lu {
         {
             return Err(refusal.into());
         }
-        self.check_medium(flags)?;
+        self.check_medium(parsed.entry)?;
         Ok(parsed)
     }
 
-    /// Whether the medium lets commands of these flags through.
-    pub(super) fn check_medium(&self, flags: CommandFlags) -> Checked {
+    /// Whether the medium lets the command through.
+    pub(super) fn check_medium(&self, entry: &CommandEntry) -> Checked {
+        let flags = entry.flags;
+        self.check_condition_of_medium(entry)?;
         if self.failed && flags.contains(CommandFlags::NEEDS_MEDIUM) {
             return Err(sense::not_ready());
         }
@@ -310,8 +321,11 @@ impl Lu {
             Command::Unmap(command) => return self.unmap(key, command, fx),
             Command::CompareAndWrite(command) => return self.compare_and_write(key, command, fx),
             Command::OrWrite(command) => return self.or_write(key, entry, command, fx),
+            Command::WriteAtomic(command) => return self.write_atomic(key, command, fx),
             Command::ReadDefectData(command) => self.read_defect_data(key, command, fx),
             Command::GetLbaStatus(command) => return self.get_lba_status(key, command, fx),
+            Command::FormatUnit(command) => return self.format_unit(key, *command, fx),
+            Command::Sanitize(command) => return self.sanitize(key, *command, fx),
             Command::ExtendedCopy(command) => self.extended_copy(key, *command, fx),
             Command::PopulateToken(command) => self.populate_token(key, *command, fx),
             Command::WriteUsingToken(command) => self.write_using_token(key, *command, fx),
@@ -347,13 +361,16 @@ impl Lu {
             Command::Verify(fields) => self.received_to_verify(key, fields, data, fx),
             Command::CompareAndWrite(fields) => self.received_to_compare(key, fields, data),
             Command::OrWrite(fields) => self.received_to_or(key, fields, data, fx),
+            Command::WriteAtomic(fields) => self.received_atomic(key, fields, data),
             Command::WriteSame(fields) => self.received_to_repeat(key, fields, data, fx),
             Command::Unmap(_) => self.received_to_unmap(key, data, fx),
             Command::Reserve | Command::Release => self.reserve_or_release(key, command, fx),
             Command::PersistentReserveOut(fields) => self.received_reservation(key, fields, data, fx),
             Command::ModeSelect(fields) => self.received_mode_list(key, fields, data, fx),
+            Command::FormatUnit(fields) => self.received_format_list(key, fields, data, fx),
+            Command::Sanitize(fields) => self.received_sanitize_list(key, fields, data, fx),
             Command::ExtendedCopy(fields) => self.received_copy_list(key, fields, data, fx),
-            Command::PopulateToken(fields) => self.received_populate_list(key, fields, data, fx),
+            Command::PopulateToken(fields) => self.received_populate_list(key, fields, data),
             Command::WriteUsingToken(fields) => self.received_token(key, fields, data, fx),
             Command::LogSelect(fields) => self.received_log_list(key, fields, data, fx),
             Command::SendDiagnostic(_) => self.received_diagnostic(key, data, fx),

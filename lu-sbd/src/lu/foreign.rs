@@ -86,7 +86,7 @@ impl Lu {
         if self.conflicts(nexus, &parsed) {
             return Err(CopyRefusal::Status(Status::RESERVATION_CONFLICT));
         }
-        self.check_medium(parsed.entry.flags).map_err(CopyRefusal::Sense)
+        self.check_medium(parsed.entry).map_err(CopyRefusal::Sense)
     }
 
     /// As [`LogicalUnit::copy_end`].
@@ -96,7 +96,7 @@ impl Lu {
         }
         match nexus {
             Some(nexus) => self.permits(nexus, write)?,
-            None => self.check_medium(K::Read16.entry().flags).map_err(CopyRefusal::Sense)?,
+            None => self.check_medium(K::Read16.entry()).map_err(CopyRefusal::Sense)?,
         }
         Ok(CopyEnd { block_length: self.identity.block_size, blocks: self.blocks() })
     }

@@ -9,6 +9,7 @@ use stmf::provider::Effects;
 
 use super::Lu;
 use super::copy::Copying;
+use super::maintain::Maintaining;
 use super::ops::{Owner, Purpose};
 use super::slab::Key;
 use super::task::Work;
@@ -42,6 +43,8 @@ pub(super) enum Failure {
 pub(super) enum JobWork {
     /// EXTENDED COPY, WRITE USING TOKEN.
     Copy(Box<Copying>),
+    /// FORMAT UNIT, SANITIZE.
+    Maintain(Box<Maintaining>),
 }
 
 impl Lu {
@@ -92,6 +95,7 @@ impl Lu {
         }
         match &entry.work {
             JobWork::Copy(_) => self.copy_on(job, fx),
+            JobWork::Maintain(_) => self.maintain_on(job, fx),
         }
     }
 
@@ -103,6 +107,7 @@ impl Lu {
         }
         let (total, failure) = match work {
             JobWork::Copy(copying) => self.copy_ended(*copying, failure),
+            JobWork::Maintain(maintaining) => self.maintenance_ended(&maintaining, failure),
         };
         let Some(key) = waiter else { return };
         let Some(task) = self.tasks.get_mut(key) else { return };
@@ -116,6 +121,14 @@ impl Lu {
     pub(super) fn waiter_aborted(&mut self, job: Key, fx: &mut Effects) {
         match self.jobs.get(job).map(|entry| &entry.work) {
             Some(JobWork::Copy(_)) => self.cancel_job(job, Failure::Cancelled, fx),
+            // It goes on all the same: a medium half written is of no use to anybody.
+            Some(JobWork::Maintain(_)) => {
+                if let Some(waiter) = self.jobs.get_mut(job).and_then(|entry| entry.waiter.take())
+                    && let Some(task) = self.tasks.get_mut(waiter)
+                {
+                    task.in_flight -= 1;
+                }
+            }
             None => {}
         }
     }

@@ -16,6 +16,7 @@
 
 mod access;
 mod answers;
+mod atomic;
 mod copy;
 mod copy_list;
 mod copy_results;
@@ -26,6 +27,7 @@ mod gather;
 mod information;
 mod job;
 mod logs;
+mod maintain;
 mod manage;
 mod modes;
 mod nexus;
@@ -58,6 +60,7 @@ use self::foreign::Foreign;
 pub(crate) use self::foreign::{Found, Outbound, Redeemed};
 use self::job::Job;
 use self::logs::Logs;
+use self::maintain::Condition;
 use self::manage::Pending;
 use self::modes::Modes;
 use self::nexus::NexusState;
@@ -265,6 +268,7 @@ pub struct Lu {
     held: VecDeque<Held>,
     sequence: u64,
     offered: Offered,
+    condition: Condition,
     /// What goes on for tasks, or after them.
     jobs: Slab<Job>,
     runnable_jobs: VecDeque<Key>,
@@ -322,6 +326,7 @@ impl Lu {
             held: VecDeque::new(),
             sequence: 0,
             offered: Offered::default(),
+            condition: Condition::Ready,
             jobs: Slab::new(),
             runnable_jobs: VecDeque::new(),
             copies: Copies::default(),
@@ -341,6 +346,8 @@ impl Lu {
             timestamp_offset_ms: None,
         };
         lu.set.set_type(lu.modes.control().task_set_type);
+        // What was begun in an earlier life and not ended is broken.
+        lu.condition = Condition::of(lu.identity.unfinished);
         lu
     }
 

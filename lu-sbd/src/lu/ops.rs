@@ -348,7 +348,9 @@ fn ranges_of(op: &StoreOp) -> Ranges {
     let one = |offset: u64, length: u64| Ranges::from_iter([(offset, offset + length)]);
     match op {
         StoreOp::Read { offset, length } => one(*offset, u64::from(*length)),
-        StoreOp::Write { offset, data, .. } => one(*offset, data.iter().map(|bytes| bytes.len() as u64).sum()),
+        StoreOp::Write { offset, data, .. } | StoreOp::WriteAtomic { offset, data, .. } => {
+            one(*offset, data.iter().map(|bytes| bytes.len() as u64).sum())
+        }
         StoreOp::WriteSame { offset, length, .. } => one(*offset, *length),
         // The destination first. What is read of another unit is no concern of this one.
         StoreOp::Copy { source: None, source_offset, offset, length } => {
@@ -362,5 +364,12 @@ fn ranges_of(op: &StoreOp) -> Ranges {
 
 /// Whether what was read before may read otherwise afterwards.
 fn changes_data(op: &StoreOp) -> bool {
-    matches!(op, StoreOp::Write { .. } | StoreOp::WriteSame { .. } | StoreOp::Deallocate { .. } | StoreOp::Copy { .. })
+    matches!(
+        op,
+        StoreOp::Write { .. }
+            | StoreOp::WriteAtomic { .. }
+            | StoreOp::WriteSame { .. }
+            | StoreOp::Deallocate { .. }
+            | StoreOp::Copy { .. }
+    )
 }

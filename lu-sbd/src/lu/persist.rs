@@ -11,6 +11,7 @@ use stmf::provider::{Effects, Segments, StoreOp};
 
 use super::Lu;
 use super::information;
+use super::maintain::Maintaining;
 use super::modes::Modes;
 use super::ops::Purpose;
 use super::reserve::kept;
@@ -28,6 +29,8 @@ pub(super) enum Change {
         changed: bool,
         total: u64,
     },
+    /// FORMAT UNIT or SANITIZE begins; without one, the failure of the last is left behind.
+    Condition { begun: Option<Box<Maintaining>> },
     /// PERSISTENT RESERVE OUT.
     Reservations { state: Box<Reservations>, outcome: Box<Outcome>, total: u64 },
     /// SET IDENTIFYING INFORMATION: its type and what is set.
@@ -70,6 +73,9 @@ impl Lu {
             Some(Work::Persist(Change::Modes { modes, .. })) => identity.mode_pages = modes.saved(),
             Some(Work::Persist(Change::Reservations { state, .. })) => identity.reservations = kept(state),
             Some(Work::Persist(Change::Information { kind, bytes })) => information::apply(*kind, bytes, &mut identity),
+            Some(Work::Persist(Change::Condition { begun })) => {
+                identity.unfinished = begun.as_ref().map(|begun| begun.what());
+            }
             _ => {}
         }
         identity.to_record()
@@ -120,6 +126,7 @@ impl Lu {
                 self.identity.mode_pages = modes.saved();
                 self.commit_modes(key, *modes, changed, total, fx);
             }
+            Change::Condition { begun } => self.commit_condition(key, begun, fx),
             Change::Reservations { state, outcome, total } => {
                 self.commit_reservations(key, *state, &outcome, total, fx);
             }
@@ -138,6 +145,7 @@ impl Lu {
         self.identity.text_information = old.text_information;
         self.identity.mode_pages = self.modes.saved();
         self.identity.reservations = kept(&self.reservations);
+        self.identity.unfinished = old.unfinished;
         if old.size != self.identity.size {
             self.attention_others(None, AdditionalSense::CAPACITY_DATA_HAS_CHANGED);
         }

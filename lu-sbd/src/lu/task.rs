@@ -77,6 +77,11 @@ impl Task {
         &self.cdb[..usize::from(self.cdb_length)]
     }
 
+    /// Whether it has begun, and not as one of the changes that are kept beside the data.
+    pub(super) fn is_on_medium(&self) -> bool {
+        !matches!(self.work, Work::Waiting | Work::Persist(_) | Work::PersistQueue { .. })
+    }
+
     /// Whether it still does something of its own: neither failed nor aborted.
     pub(super) fn is_alive(&self) -> bool {
         self.failure.is_none() && self.aborted.is_none()
@@ -128,6 +133,8 @@ pub(super) enum Work {
     CompareAndWrite(Box<Comparing>),
     /// The range is read back.
     Comparing(Box<Comparing>),
+    /// WRITE ATOMIC: waits for its range.
+    WriteAtomic(Box<Atomic>),
     /// WRITE SAME, piece by piece.
     Same(Box<Repeating>),
     /// A job is doing it; the task ends with the job.
@@ -189,6 +196,14 @@ pub(super) struct Comparing {
     /// What it becomes; for ORWRITE combined with what it is.
     pub(super) write: Segments,
     pub(super) durable: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Atomic {
+    pub(super) offset: u64,
+    pub(super) data: Segments,
+    pub(super) durable: bool,
+    pub(super) total: u64,
 }
 
 #[derive(Debug)]

@@ -186,13 +186,7 @@ impl Lu {
         Ok(list)
     }
 
-    pub(super) fn received_populate_list(
-        &mut self,
-        key: Key,
-        command: &PopulateToken,
-        data: Segments,
-        fx: &mut Effects,
-    ) -> Checked {
+    pub(super) fn received_populate_list(&mut self, key: Key, command: &PopulateToken, data: Segments) -> Checked {
         let bytes = concat(data);
         let list = PopulateTokenList::parse(&bytes, MAX_RANGES)?;
         if !matches!(list.rod_type, None | Some(DEFAULT_TYPE | CHANGE_VULNERABLE)) {
@@ -218,7 +212,6 @@ impl Lu {
         self.set(key, Work::Populate(Box::new(Populating { ranges, timeout, record, total, asked: false })));
         // Writes that are under way come first, so that the token's data is that of one moment.
         self.exclude(Owner::Task(key), begin, end);
-        self.run(fx);
         Ok(())
     }
 

@@ -26,6 +26,8 @@ pub struct Capabilities {
     pub alignment_offset_bytes: u32,
     /// Preferred size of a transfer; 0 for no preference.
     pub optimal_transfer_bytes: u32,
+    /// The longest write that [`write_atomic_at`](super::BackingStore::write_atomic_at) takes; 0 when there is none.
+    pub atomic_write_bytes: u32,
 }
 
 impl Default for Capabilities {
@@ -41,6 +43,7 @@ impl Default for Capabilities {
             physical_block_bytes: 0,
             alignment_offset_bytes: 0,
             optimal_transfer_bytes: 0,
+            atomic_write_bytes: 0,
         }
     }
 }

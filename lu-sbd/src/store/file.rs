@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
 
+use super::atomic::{Journal, MAX_ATOMIC_BYTES};
 use super::fd::{Descriptor, slices};
 use super::{BackingStore, Capabilities, Error, Operation, Unmap, write_repeated};
 
@@ -75,6 +76,7 @@ pub struct FileStore {
     capacity: AtomicU64,
     capabilities: Capabilities,
     zero_range: AtomicBool,
+    journal: Journal,
 }
 
 impl FileStore {
@@ -117,6 +119,8 @@ impl FileStore {
         })?;
         let length = stat.st_size as u64;
         let descriptor = Descriptor::new(fd, name);
+        let journal = Journal::beside(path);
+        journal.recover(&descriptor, options.read_only)?;
         let punch = !options.read_only && probe_punch(&descriptor, length);
         let physical = u32::try_from(stat.st_blksize).ok().filter(|size| size.is_power_of_two());
         let granularity = physical.unwrap_or(4096).clamp(512, 1 << 20);
@@ -127,6 +131,7 @@ impl FileStore {
             resizable: !options.read_only,
             write_zeroes: punch,
             physical_block_bytes: granularity.min(4096),
+            atomic_write_bytes: if options.read_only { 0 } else { MAX_ATOMIC_BYTES },
             ..Capabilities::default()
         };
         Ok(Self {
@@ -135,6 +140,7 @@ impl FileStore {
             capacity: AtomicU64::new(options.size.unwrap_or(length)),
             capabilities,
             zero_range: AtomicBool::new(true),
+            journal,
         })
     }
 
@@ -219,6 +225,10 @@ impl BackingStore for FileStore {
 
     fn write_durable_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
         self.descriptor.write_durable(offset, data)
+    }
+
+    fn write_atomic_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
+        self.journal.write(&self.descriptor, offset, data)
     }
 
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), Error> {

@@ -131,12 +131,18 @@ impl BackingStore for MemoryStore {
             write_zeroes: true,
             rotation: Rotation::NonRotating,
             physical_block_bytes: PAGE_BYTES as u32,
+            // Nothing is left after a loss of power, and no write fails half-way.
+            atomic_write_bytes: 1 << 20,
             ..Capabilities::default()
         }
     }
 
     fn name(&self) -> String {
         "memory".into()
+    }
+
+    fn write_atomic_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
+        self.write_at(offset, data)
     }
 
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), Error> {

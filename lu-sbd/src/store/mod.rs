@@ -41,6 +41,7 @@
 //! ```
 
 mod asynchronous;
+mod atomic;
 mod block_device;
 mod capabilities;
 mod error;
@@ -125,6 +126,17 @@ pub trait BackingStore: Send + Sync + fmt::Debug {
     fn write_durable_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
         self.write_at(offset, data)?;
         self.flush()
+    }
+
+    /// Writes all of it or nothing: after an error, or a loss of power at any moment, the range holds what it held
+    /// before, or all of the new data. Readers may see both meanwhile. Only called when
+    /// [`Capabilities::atomic_write_bytes`] is not zero, and with no more than that.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at).
+    fn write_atomic_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
+        let length = data.iter().map(|slice| slice.len() as u64).sum();
+        Err(Error::new(StoreErrorKind::Unsupported, Operation::Write).at(offset, length))
     }
 
     /// Writes zeros over the range, keeping it allocated where the store knows the difference.

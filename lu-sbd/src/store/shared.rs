@@ -41,6 +41,10 @@ macro_rules! forward {
                 (**self).write_durable_at(offset, data)
             }
 
+            fn write_atomic_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
+                (**self).write_atomic_at(offset, data)
+            }
+
             fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), Error> {
                 (**self).write_zeroes(offset, length)
             }

@@ -175,7 +175,6 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         K::Unmap => Command::Unmap(Unmap::from_image(cdb)),
         K::SanitizeOverwrite => Command::Sanitize(Sanitize::from_image(cdb, SanitizeService::Overwrite)),
         K::SanitizeBlockErase => without_list(Sanitize::from_image(cdb, SanitizeService::BlockErase))?,
-        K::SanitizeCryptoErase => without_list(Sanitize::from_image(cdb, SanitizeService::CryptographicErase))?,
         K::SanitizeExitFailureMode => without_list(Sanitize::from_image(cdb, SanitizeService::ExitFailureMode))?,
         K::LogSelect => {
             let command = LogSelect::from_image(cdb);
@@ -214,7 +213,6 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         K::ReceiveCopyStatusLid4 => receive_copy(ReceiveCopyAction::StatusLid4),
         K::ReceiveCopyDataLid4 => receive_copy(ReceiveCopyAction::DataLid4),
         K::ReceiveRodTokenInformation => receive_copy(ReceiveCopyAction::RodTokenInformation),
-        K::ReportAllRodTokens => receive_copy(ReceiveCopyAction::AllRodTokens),
         K::CompareAndWrite => Command::CompareAndWrite(CompareAndWrite::from_image(cdb)),
         K::OrWrite16 => Command::OrWrite(OrWrite::from_image(cdb)),
         K::WriteAtomic16 => Command::WriteAtomic(WriteAtomic::from_image(cdb)),
@@ -252,6 +250,8 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         K::SetTargetPortGroups => Command::SetTargetPortGroups(SetTargetPortGroups::from_image(cdb)),
         K::SetTimestamp => Command::SetTimestamp(SetTimestamp::from_image(cdb)),
         K::ReassignBlocks
+        | K::SanitizeCryptoErase
+        | K::ReportAllRodTokens
         | K::WriteBuffer
         | K::ReadBuffer
         | K::ReadLong10

@@ -3,7 +3,7 @@
 //! Rows stand in the order of operation code and service action. The usage bytes are those between the operation code
 //! and the CONTROL byte; a bit is set where the device server looks at it. A bit that is neither used nor listed as
 //! tolerated must be zero, or the command ends with 05/24/00 and a pointer to it. Protection information is not
-//! supported, so RDPROTECT, WRPROTECT and VRPROTECT count as reserved; so do GROUP NUMBER (but in PRE-FETCH, where
+//! supported, so RDPROTECT, WRPROTECT and VRPROTECT count as reserved; so do ZNR (there are no zones), GROUP NUMBER (but in PRE-FETCH, where
 //! initiators are known to set it) and the obsolete LINK and FLAG bits. What is tolerated stands behind a tilde, with
 //! the byte of the CDB if it is not byte 1.
 
@@ -161,13 +161,13 @@ commands! {
     WriteLong10 0x3f "WRITE LONG(10)" [0, 0, 0, 0, 0, 0, 0, 0] D::None, R::Write, QUICK, WRITES.union(F::REFUSED);
     WriteSame10 0x41 "WRITE SAME(10)" [0x08, X, X, X, X, 0, X, X] D::OneBlockOut, R::Write, IO, WRITES_MEDIUM;
     Unmap 0x42 "UNMAP" [0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write, IO, WRITES_MEDIUM;
-    SanitizeOverwrite 0x48 / 0x01 "SANITIZE, OVERWRITE" [0xe0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write, WHOLE,
+    SanitizeOverwrite 0x48 / 0x01 "SANITIZE, OVERWRITE" [0xa0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write, WHOLE,
         WRITES_MEDIUM;
-    SanitizeBlockErase 0x48 / 0x02 "SANITIZE, BLOCK ERASE" [0xe0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write, WHOLE,
+    SanitizeBlockErase 0x48 / 0x02 "SANITIZE, BLOCK ERASE" [0xa0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write, WHOLE,
         WRITES_MEDIUM;
-    SanitizeCryptoErase 0x48 / 0x03 "SANITIZE, CRYPTOGRAPHIC ERASE" [0xe0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write,
-        WHOLE, WRITES_MEDIUM;
-    SanitizeExitFailureMode 0x48 / 0x1f "SANITIZE, EXIT FAILURE MODE" [0xe0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write,
+    SanitizeCryptoErase 0x48 / 0x03 "SANITIZE, CRYPTOGRAPHIC ERASE" [0xa0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write,
+        WHOLE, WRITES_MEDIUM.union(F::REFUSED);
+    SanitizeExitFailureMode 0x48 / 0x1f "SANITIZE, EXIT FAILURE MODE" [0xa0, 0, 0, 0, 0, 0, X, X] list(7, 2), R::Write,
         QUICK, WRITES_MEDIUM.union(F::SANITIZING);
     LogSelect 0x4c "LOG SELECT" [0x03, X, X, 0, 0, 0, X, X] list(7, 2), R::Write, QUICK, STANDBY;
     LogSense 0x4d "LOG SENSE" [0x01, X, X, 0, X, X, X, X] alloc(7, 2), R::Allowed, QUICK,
@@ -227,7 +227,7 @@ commands! {
     ReceiveRodTokenInformation 0x84 / 0x07 "RECEIVE ROD TOKEN INFORMATION" [0, X, X, X, X, 0, 0, 0, 0, X, X, X, X, 0]
         alloc(10, 4), R::Write, QUICK, NONE;
     ReportAllRodTokens 0x84 / 0x08 "REPORT ALL ROD TOKENS" [0, 0, 0, 0, 0, 0, 0, 0, 0, X, X, X, X, 0] alloc(10, 4),
-        R::Write, QUICK, NONE;
+        R::Write, QUICK, F::REFUSED;
     Read16 0x88 "READ(16)" [0x18, X, X, X, X, X, X, X, X, X, X, X, X, 0] ~ 0x02 D::BlocksIn { at: 10, width: 4 }, R::Read,
         IO, READS;
     CompareAndWrite 0x89 "COMPARE AND WRITE" [0x18, X, X, X, X, X, X, X, X, 0, 0, 0, X, 0] ~ 0x02

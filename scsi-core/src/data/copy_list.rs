@@ -208,9 +208,7 @@ fn cscd(bytes: &[u8], at: usize) -> Result<CscdDescriptor, SenseData> {
     }
     let invalid =
         |offset: usize, bit| SenseData::invalid_field_in_parameter_list((at + offset).min(0xffff) as u16, bit);
-    if bytes[1] >> 6 != 0 {
-        return Err(invalid(1, Some(7)));
-    }
+    // LU ID TYPE is obsolete and not looked at: the designator says all.
     let block_length = be32(bytes, 28).unwrap_or(0) & 0xff_ffff;
     let pad = bytes[28] & 4 != 0;
     if bytes[1] & 0x20 != 0 {
@@ -347,7 +345,6 @@ mod tests {
         };
         assert_eq!(refuse(16, 0xe0), AdditionalSense::UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE);
         assert_eq!(refuse(48, 0x03), AdditionalSense::UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE);
-        assert_eq!(refuse(17, 0xc0), AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST);
     }
 
     #[test]

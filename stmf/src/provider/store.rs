@@ -44,6 +44,15 @@ pub enum StoreOp {
         /// On stable storage before the operation is done.
         durable: bool,
     },
+    /// Write all of it or nothing: after a failure or a loss of power the old data is there, or the new.
+    WriteAtomic {
+        /// First byte.
+        offset: u64,
+        /// What to write.
+        data: Segments,
+        /// On stable storage before the operation is done.
+        durable: bool,
+    },
     /// Repeat `pattern` (one logical block) over the range.
     WriteSame {
         /// First byte.

@@ -200,6 +200,7 @@ fn identity(guid: Guid, size: u64) -> Identity {
         text_information: String::new(),
         mode_pages: Vec::new(),
         reservations: Vec::new(),
+        unfinished: None,
     }
 }
 

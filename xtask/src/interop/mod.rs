@@ -8,6 +8,7 @@ mod crash;
 mod isns;
 mod load;
 mod radius;
+mod reflink;
 mod startup;
 pub(crate) mod target;
 mod wire;
@@ -70,6 +71,7 @@ pub(crate) fn checks() -> Vec<Check> {
         radius::CHECKS,
         isns::CHECKS,
         load::CHECKS,
+        reflink::CHECKS,
         startup::CHECKS,
         crash::CHECKS,
         bad_input::CHECKS,

@@ -200,6 +200,10 @@ impl<S: BackingStore, I: Interceptor> BackingStore for Intercepted<S, I> {
         self.pass(AccessKind::Write, offset, bytes_of(data), |store| store.write_durable_at(offset, data))
     }
 
+    fn write_atomic_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
+        self.pass(AccessKind::Write, offset, bytes_of(data), |store| store.write_atomic_at(offset, data))
+    }
+
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), Error> {
         self.pass(AccessKind::WriteZeroes, offset, length, |store| store.write_zeroes(offset, length))
     }

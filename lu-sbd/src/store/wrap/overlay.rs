@@ -172,6 +172,8 @@ impl<B: BackingStore, U: BackingStore> BackingStore for Overlay<B, U> {
             read_only: upper.read_only,
             extents: false,
             resizable: false,
+            // A grain may have to move first.
+            atomic_write_bytes: 0,
             ..upper
         }
     }
