@@ -298,6 +298,10 @@ impl SbdLu {
                 store.prefetch(*offset, *length);
                 StoreOutcome::Done
             }
+            StoreOp::Usage => match store.usage() {
+                Ok(usage) => StoreOutcome::Usage(usage),
+                Err(error) => failed(store, error, op),
+            },
             StoreOp::Copy { source, source_offset, offset, length } => {
                 let copied = match source {
                     None => copy_within(store, *source_offset, *offset, *length),

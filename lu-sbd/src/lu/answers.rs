@@ -191,6 +191,7 @@ impl Lu {
     fn provisioning(&self) -> LogicalBlockProvisioning {
         let unmap = self.capabilities.unmap;
         LogicalBlockProvisioning {
+            threshold_exponent: self.threshold_exponent(),
             unmap: unmap.is_some(),
             write_same_16: unmap.is_some(),
             write_same_10: unmap.is_some(),

@@ -10,12 +10,12 @@ use scsi_core::log::{
     ProtocolSpecificPorts, SelfTestResults, log_select, log_sense,
 };
 use scsi_core::{AdditionalSense, ProtocolId};
-use stmf::provider::{Effects, Segments};
+use stmf::provider::{Effects, Segments, StoreOp};
 
 use super::gather::concat;
 use super::ops::Purpose;
 use super::slab::Key;
-use super::task::Task;
+use super::task::{Task, Work};
 use super::transfer::Checked;
 use super::{Lu, Statistics};
 
@@ -96,7 +96,12 @@ impl Lu {
     }
 
     fn log_pages(&self) -> Vec<LogPageId> {
-        LogPageId::DISK.to_vec()
+        let mut pages = LogPageId::DISK.to_vec();
+        if self.threshold_exponent() > 0 {
+            pages.push(LogPageId::PROVISIONING);
+            pages.sort_unstable();
+        }
+        pages
     }
 
     fn log_page(&self, id: LogPageId) -> LogPage {
@@ -119,6 +124,7 @@ impl Lu {
             LogPageId::APPLICATION_CLIENT => logs.application.page(),
             LogPageId::SELF_TEST_RESULTS => logs.self_tests.page(),
             LogPageId::PROTOCOL_SPECIFIC_PORT => self.port_page(),
+            LogPageId::PROVISIONING => self.provisioning_page(),
             LogPageId::GENERAL_STATISTICS => self.general_statistics().page(),
             _ => {
                 let code = if self.failed { AdditionalSense::LOGICAL_UNIT_FAILURE } else { AdditionalSense::default() };
@@ -156,6 +162,16 @@ impl Lu {
     }
 
     pub(super) fn log_sense(&mut self, key: Key, command: &LogSense, fx: &mut Effects) -> Checked {
+        if command.page_code == LogPageId::PROVISIONING.page && self.threshold_exponent() > 0 {
+            // What it tells is asked of the store, now.
+            self.set(key, Work::LogSense(*command));
+            self.issue(key, Purpose::Usage, StoreOp::Usage, fx);
+            return Ok(());
+        }
+        self.tell_log(key, command, fx)
+    }
+
+    pub(super) fn tell_log(&mut self, key: Key, command: &LogSense, fx: &mut Effects) -> Checked {
         let data = log_sense(command, &self.log_pages(), |id| self.log_page(id))?;
         self.answer(key, data, command.allocation_length.into(), fx);
         Ok(())

@@ -38,6 +38,7 @@ mod removable;
 mod reserve;
 mod sense;
 mod slab;
+mod space;
 mod task;
 mod token;
 mod transfer;
@@ -67,6 +68,7 @@ use self::nexus::NexusState;
 use self::ops::{Exclusive, Held, Op};
 use self::removable::Medium;
 use self::slab::{Key, Slab};
+use self::space::Space;
 use self::task::{Announce, Task};
 pub(crate) use self::token::NAME_BYTES;
 use self::token::Tokens;
@@ -269,6 +271,7 @@ pub struct Lu {
     sequence: u64,
     offered: Offered,
     condition: Condition,
+    space: Space,
     /// What goes on for tasks, or after them.
     jobs: Slab<Job>,
     runnable_jobs: VecDeque<Key>,
@@ -327,6 +330,7 @@ impl Lu {
             sequence: 0,
             offered: Offered::default(),
             condition: Condition::Ready,
+            space: Space::default(),
             jobs: Slab::new(),
             runnable_jobs: VecDeque::new(),
             copies: Copies::default(),

@@ -39,6 +39,8 @@ pub(super) struct Control {
     write_protect: bool,
     /// WCE.
     write_cache: bool,
+    /// The threshold of thin provisioning in sets, and whether one nexus is told of it (SITUA).
+    pub(super) threshold: Option<(u32, bool)>,
 }
 
 impl Modes {
@@ -101,6 +103,7 @@ impl Modes {
             descriptor_sense: self.pages.sense_format() == scsi_core::SenseFormat::Descriptor,
             write_protect: self.pages.software_write_protect(),
             write_cache: self.pages.write_cache_enabled(),
+            threshold: self.pages.provisioning_threshold(),
         };
     }
 }
@@ -162,6 +165,9 @@ impl Lu {
         let cached = self.write_cache();
         self.modes = modes;
         self.set.set_type(self.modes.control.task_set_type);
+        let Some(task) = self.tasks.get(key) else { return };
+        let nexus = task.id.nexus;
+        self.look_at_space(nexus, fx);
         let Some(task) = self.tasks.get(key) else { return };
         if changed {
             let nexus = task.id.nexus;

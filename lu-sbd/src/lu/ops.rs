@@ -62,6 +62,8 @@ pub(super) enum Purpose {
         /// SELF-TEST CODE.
         code: u8,
     },
+    /// How full the store is.
+    Usage,
     /// Nobody cares.
     Advice,
 }
@@ -109,6 +111,15 @@ impl Lu {
         if !self.tokens.is_empty() && changes_data(&op) {
             self.revoke_tokens(&ranges[..if let StoreOp::Copy { .. } = op { 1 } else { ranges.len() }]);
         }
+        let changed: u64 = if self.control().threshold.is_some() && changes_data(&op) {
+            ranges
+                .iter()
+                .take(if let StoreOp::Copy { .. } = op { 1 } else { usize::MAX })
+                .map(|(begin, end)| end - begin)
+                .sum()
+        } else {
+            0
+        };
         // Who has its range stays in it; others that want it wait behind.
         let inside = owner != Owner::Nobody && self.has_range(owner);
         let waits = !inside && self.exclusives.iter().any(|one| one.overlaps(&ranges));
@@ -118,6 +129,9 @@ impl Lu {
             self.held.push_back(Held { key, nexus, op });
         } else {
             fx.push(Effect::Store(StoreRequest { nexus, token: StoreToken(key.to_u64()), op }));
+        }
+        if changed > 0 {
+            self.space_changed(nexus, changed, fx);
         }
     }
 
@@ -252,6 +266,12 @@ impl Lu {
             StoreOutcome::Failed(error) => Some(sense::of_store_error(error.kind, op.purpose, lba, was_failed)),
             _ => None,
         };
+        if op.purpose == Purpose::Usage {
+            self.space_known(match &done.outcome {
+                StoreOutcome::Usage(usage) => Some(*usage),
+                _ => None,
+            });
+        }
         match op.owner {
             Owner::Task(task) => self.operation_ended(task, op.purpose, &op.ranges, done.outcome, failure, fx),
             Owner::Job(job) => self.job_operation_ended(job, failure, fx),
@@ -303,7 +323,7 @@ impl Lu {
                     self.lba_status(key, &extents, fx);
                 }
             }
-            StoreOutcome::Done => {}
+            StoreOutcome::Done | StoreOutcome::Usage(_) => {}
         }
         self.settle(key, fx);
     }

@@ -1,6 +1,7 @@
 //! One task, and what it is doing.
 
 use bytes::Bytes;
+use scsi_core::cdb::LogSense;
 use scsi_core::command::Command;
 use scsi_core::task_set::TaskKey;
 use scsi_core::{Lun, SenseData};
@@ -139,6 +140,8 @@ pub(super) enum Work {
     Same(Box<Repeating>),
     /// A job is doing it; the task ends with the job.
     Job(Key),
+    /// LOG SENSE: the store is asked how full it is.
+    LogSense(LogSense),
     /// EXTENDED COPY: the units that it names are looked for.
     Resolve(Box<Resolving>),
     /// WRITE USING TOKEN: the token is looked for.

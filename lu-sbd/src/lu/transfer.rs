@@ -193,6 +193,11 @@ impl Lu {
             Work::Job(job) => task.work = Work::Job(job),
             Work::Resolve(resolving) => task.work = Work::Resolve(resolving),
             Work::Redeem(redeeming) => task.work = Work::Redeem(redeeming),
+            Work::LogSense(command) => {
+                if let Err(sense) = self.tell_log(key, &command, fx) {
+                    self.fail(key, sense, fx);
+                }
+            }
             Work::Populate(populating) => self.populate_on(key, populating),
             Work::Persist(change) => {
                 task.work = Work::Persist(change);

@@ -26,6 +26,8 @@ pub struct Capabilities {
     pub alignment_offset_bytes: u32,
     /// Preferred size of a transfer; 0 for no preference.
     pub optimal_transfer_bytes: u32,
+    /// [`usage`](super::BackingStore::usage) tells how full it is.
+    pub usage: bool,
     /// The longest write that [`write_atomic_at`](super::BackingStore::write_atomic_at) takes; 0 when there is none.
     pub atomic_write_bytes: u32,
 }
@@ -44,6 +46,7 @@ impl Default for Capabilities {
             alignment_offset_bytes: 0,
             optimal_transfer_bytes: 0,
             atomic_write_bytes: 0,
+            usage: false,
         }
     }
 }

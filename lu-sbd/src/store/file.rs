@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
+use stmf::provider::{Segments, StoreErrorKind, StoreExtent, StoreUsage};
 
 use super::atomic::{Journal, MAX_ATOMIC_BYTES};
 use super::fd::{Descriptor, slices};
@@ -131,6 +131,7 @@ impl FileStore {
             resizable: !options.read_only,
             write_zeroes: punch,
             physical_block_bytes: granularity.min(4096),
+            usage: true,
             atomic_write_bytes: if options.read_only { 0 } else { MAX_ATOMIC_BYTES },
             ..Capabilities::default()
         };
@@ -260,6 +261,14 @@ impl BackingStore for FileStore {
 
     fn extents(&self, offset: u64, length: u64, limit: usize) -> Result<Vec<StoreExtent>, Error> {
         self.descriptor.extents(offset, length, limit)
+    }
+
+    fn usage(&self) -> Result<StoreUsage, Error> {
+        let failed = |errno| Error::io(Operation::Access, errno).of(self.descriptor.name());
+        let stat = rustix::fs::fstat(self.descriptor.fd()).map_err(failed)?;
+        let system = rustix::fs::fstatvfs(self.descriptor.fd()).map_err(failed)?;
+        let available = system.f_bavail.saturating_mul(system.f_frsize);
+        Ok(StoreUsage { used: (stat.st_blocks as u64).saturating_mul(512), available: Some(available) })
     }
 
     fn prefetch(&self, offset: u64, length: u64) {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
+use stmf::provider::{Segments, StoreErrorKind, StoreExtent, StoreUsage};
 
 use super::{BackingStore, Capabilities, Error, Operation, Rotation, Unmap, ZEROS};
 
@@ -133,6 +133,7 @@ impl BackingStore for MemoryStore {
             physical_block_bytes: PAGE_BYTES as u32,
             // Nothing is left after a loss of power, and no write fails half-way.
             atomic_write_bytes: 1 << 20,
+            usage: true,
             ..Capabilities::default()
         }
     }
@@ -196,6 +197,10 @@ impl BackingStore for MemoryStore {
             }
         }
         Ok(extents)
+    }
+
+    fn usage(&self) -> Result<StoreUsage, Error> {
+        Ok(StoreUsage { used: self.allocated(), available: None })
     }
 
     fn set_len(&self, capacity: u64) -> Result<(), Error> {

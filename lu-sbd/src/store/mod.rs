@@ -63,7 +63,7 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
-use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
+use stmf::provider::{Segments, StoreErrorKind, StoreExtent, StoreUsage};
 
 /// The largest piece in which the defaults of [`BackingStore`] move data, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
@@ -189,6 +189,14 @@ pub trait BackingStore: Send + Sync + fmt::Debug {
     fn extents(&self, offset: u64, length: u64, limit: usize) -> Result<Vec<StoreExtent>, Error> {
         let _ = limit;
         Ok(vec![StoreExtent { offset, length, mapped: true }])
+    }
+
+    /// How much storage is behind the data, and how much is left. Only called when [`Capabilities::usage`] is set.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    fn usage(&self) -> Result<StoreUsage, Error> {
+        Err(Error::new(StoreErrorKind::Unsupported, Operation::Access))
     }
 
     /// The range will be read soon. Does not wait.

@@ -4,7 +4,7 @@ use super::{BackingStore, Capabilities, Error};
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use stmf::provider::{Segments, StoreExtent};
+use stmf::provider::{Segments, StoreExtent, StoreUsage};
 
 macro_rules! forward {
     ($($pointer:ident),*) => { $(
@@ -67,6 +67,10 @@ macro_rules! forward {
 
             fn extents(&self, offset: u64, length: u64, limit: usize) -> Result<Vec<StoreExtent>, Error> {
                 (**self).extents(offset, length, limit)
+            }
+
+            fn usage(&self) -> Result<StoreUsage, Error> {
+                (**self).usage()
             }
 
             fn prefetch(&self, offset: u64, length: u64) {

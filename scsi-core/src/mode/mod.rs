@@ -119,6 +119,14 @@ impl ModePages {
         self.bits(PageId::ERROR_RECOVERY, 3, 7, 1) != 0
     }
 
+    /// The soft threshold of used logical blocks, in threshold sets, if it is enabled and LBPERE is set; and SITUA: one
+    /// I_T nexus is told of it instead of all.
+    pub fn provisioning_threshold(&self) -> Option<(u32, bool)> {
+        let page = self.page(PageId::LOGICAL_BLOCK_PROVISIONING)?.current();
+        let enabled = self.provisioning_error_reporting() && page.get(16)? & 0x80 != 0;
+        enabled.then_some((crate::bytes_util::be32(page, 20)?, page.get(4)? & 1 != 0))
+    }
+
     /// MRIE and DEXCPT, TEST of informational exceptions: (method, disabled, test).
     pub fn informational_exceptions(&self) -> (u8, bool, bool) {
         let flag = |bit| self.bits(PageId::INFORMATIONAL_EXCEPTIONS, 2, bit, 1) != 0;

@@ -230,8 +230,8 @@ pub mod standard {
         let mut values = [0; 12 + 8];
         let mut mask = [0; 12 + 8];
         mask[0] = 0x01;
-        // ENABLED, THRESHOLD TYPE 000b soft, THRESHOLD ARMING 000b; resource 02h: used LBAs.
-        values[12] = u8::from(threshold_count.is_some()) << 7;
+        // ENABLED, THRESHOLD TYPE 000b soft, THRESHOLD ARMING 001b increasing; resource 02h: used LBAs.
+        values[12] = u8::from(threshold_count.is_some()) << 7 | 1;
         values[13] = 0x02;
         values[16..20].copy_from_slice(&threshold_count.unwrap_or(0).to_be_bytes());
         mask[12] = 0x80;

@@ -24,7 +24,7 @@ pub use lu::{LogicalUnit, LuTask, NexusLoss, TaskManagementRequest};
 pub use port::{PortError, TargetPort};
 pub use store::{
     StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreExtent, StoreOp, StoreOutcome, StoreRequest,
-    StoreSink, StoreToken,
+    StoreSink, StoreToken, StoreUsage,
 };
 pub use target_ports::{PortGroup, TargetPorts};
 pub use third_party::{CopyEnd, CopyIn, CopyRefusal, CopySource, Host, ROD_TOKEN_BYTES, Rod, Surroundings};

@@ -80,6 +80,8 @@ pub enum StoreOp {
         /// At most so many extents.
         limit: usize,
     },
+    /// How much of the store this medium uses; the outcome is [`StoreOutcome::Usage`].
+    Usage,
     /// The range will be read soon.
     Prefetch {
         /// First byte.
@@ -116,6 +118,15 @@ pub struct StoreExtent {
     pub mapped: bool,
 }
 
+/// How much of a store a medium uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// Bytes of storage behind the medium.
+    pub used: u64,
+    /// Bytes that are left, for this medium and others that share them; `None` when not known.
+    pub available: Option<u64>,
+}
+
 /// What became of a store operation.
 #[derive(Debug)]
 pub enum StoreOutcome {
@@ -125,6 +136,8 @@ pub enum StoreOutcome {
     Data(Segments),
     /// The extents, ascending, gapless from the asked offset on.
     Extents(Vec<StoreExtent>),
+    /// How full it is.
+    Usage(StoreUsage),
     /// It failed. A failed write may have changed any part of its range.
     Failed(StoreError),
 }

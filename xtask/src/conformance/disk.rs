@@ -22,18 +22,43 @@ const UNMAP_SINGLE: (&str, &str) = (
      block is one logical block",
 );
 
+/// It looks three seconds after it began, and again some seconds later, and then sleeps a minute.
+const SANITIZE_RESET: (&str, &str) = (
+    "Sanitize.Reset",
+    "wants to find a SANITIZE of its 512 MiB unfinished after five seconds, and waits for a minute if it does: it can \
+     only pass on a slow device",
+);
+
 /// All kinds. Most tests are for each; a write-protected LU is for those that write nothing or want to be refused.
 pub(crate) const DISKS: &[Disk] = &[
-    Disk { name: "thin", about: "thin provisioned", properties: &[], only: &[], except: &[UNMAP_SINGLE] },
-    Disk { name: "thick", about: "fully provisioned", properties: &["thin=false"], only: &[], except: &[] },
+    Disk {
+        name: "thin",
+        about: "thin provisioned",
+        properties: &[],
+        only: &[],
+        except: &[UNMAP_SINGLE, SANITIZE_RESET],
+    },
+    Disk {
+        name: "thick",
+        about: "fully provisioned",
+        properties: &["thin=false"],
+        only: &[],
+        except: &[SANITIZE_RESET],
+    },
     Disk {
         name: "removable",
         about: "removable, thin",
         properties: &["removable=true"],
         only: &[],
-        except: &[UNMAP_SINGLE],
+        except: &[UNMAP_SINGLE, SANITIZE_RESET],
     },
-    Disk { name: "4k", about: "blocks of 4096 bytes, thin", properties: &["blk=4096"], only: &[], except: &[] },
+    Disk {
+        name: "4k",
+        about: "blocks of 4096 bytes, thin",
+        properties: &["blk=4096"],
+        only: &[],
+        except: &[SANITIZE_RESET],
+    },
     Disk { name: "wp", about: "write-protected, thin", properties: &["wp=true"], only: READING, except: &[] },
 ];
 

@@ -48,7 +48,7 @@ use super::{BackingStore, Capabilities, Error};
 use std::fmt;
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
-use stmf::provider::{Segments, StoreExtent};
+use stmf::provider::{Segments, StoreExtent, StoreUsage};
 
 /// An operation that is about to be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +219,10 @@ impl<S: BackingStore, I: Interceptor> BackingStore for Intercepted<S, I> {
 
     fn extents(&self, offset: u64, length: u64, limit: usize) -> Result<Vec<StoreExtent>, Error> {
         self.store.extents(offset, length, limit)
+    }
+
+    fn usage(&self) -> Result<StoreUsage, Error> {
+        self.store.usage()
     }
 
     fn prefetch(&self, offset: u64, length: u64) {

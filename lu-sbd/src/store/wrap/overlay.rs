@@ -174,6 +174,7 @@ impl<B: BackingStore, U: BackingStore> BackingStore for Overlay<B, U> {
             resizable: false,
             // A grain may have to move first.
             atomic_write_bytes: 0,
+            usage: false,
             ..upper
         }
     }
