@@ -968,7 +968,8 @@ lunette_result lunette_server_stop(struct lunette_server *server,
 
 /*
  Gives a server back; one that has not been stopped stops at once. Its disks are gone then, and `destroy` of stores
- that are used nowhere else has been called. NULL is allowed and does nothing.
+ that are used nowhere else has been called; for a store of `lunette_store_new_async` it may still be on its way, in the
+ thread that finished its last operation. NULL is allowed and does nothing.
 
  Refused with LUNETTE_RESULT_BUSY in a callback; the handle is good then.
  */

@@ -335,7 +335,8 @@ pub extern "C" fn lunette_server_stop(server: *mut lunette_server, grace_ms: u32
 }
 
 /// Gives a server back; one that has not been stopped stops at once. Its disks are gone then, and `destroy` of stores
-/// that are used nowhere else has been called. NULL is allowed and does nothing.
+/// that are used nowhere else has been called; for a store of `lunette_store_new_async` it may still be on its way, in the
+/// thread that finished its last operation. NULL is allowed and does nothing.
 ///
 /// Refused with LUNETTE_RESULT_BUSY in a callback; the handle is good then.
 #[unsafe(no_mangle)]

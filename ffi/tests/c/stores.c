@@ -245,6 +245,9 @@ static void completions_are_a_store(void)
     OK(lunette_client_read(client, 512, in, 512));
     OK(lunette_client_free(client));
     OK(lunette_server_free(server));
+    /* The thread that finished the last operation may not have let go of the store yet. */
+    for (int i = 0; i < 5000 && !atomic_load(&disk->destroyed); i++)
+        pause_ms(1);
     CLAIM(disk->destroyed == 1);
     free(disk);
 }
