@@ -22,6 +22,7 @@ use super::{Error, Operation};
 pub(super) const MAX_ATOMIC_BYTES: u32 = 1 << 20;
 
 const MAGIC: [u8; 8] = *b"LUNATOM1";
+const VOID: [u8; 8] = [0; 8];
 /// The data begins here; before it stand magic, offset, length and a checksum over those and the data.
 const HEADER_BYTES: usize = 4096;
 
@@ -84,6 +85,12 @@ impl Journal {
     fn open(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        // Nothing of somebody else's that happens to have the name is written over.
+        let mut magic = [0; 8];
+        if file.metadata()?.len() > 0 && (file.read_exact_at(&mut magic, 0).is_err() || !matches!(magic, MAGIC | VOID))
+        {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no journal of atomic writes"));
+        }
         // A journal whose name is lost is none.
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
@@ -155,6 +162,18 @@ mod tests {
         torn[27] ^= 1;
         file.write_all_at(&torn, 0).unwrap();
         assert_eq!(open().unwrap().read_bytes(0, 8192).unwrap().concat(), [5; 8192]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_journal_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vol1");
+        std::fs::write(directory.path().join("vol1.atomic"), b"a poem of somebody's").unwrap();
+        let store = FileOptions::new().create(true).size(1 << 20).open(&path).unwrap();
+        let error = store.write_atomic_at(0, &[IoSlice::new(&[1; 512])]).unwrap_err();
+        assert!(error.to_string().contains("vol1.atomic"), "{error}");
+        assert_eq!(store.read_bytes(0, 512).unwrap().concat(), [0; 512]);
+        assert_eq!(std::fs::read(directory.path().join("vol1.atomic")).unwrap(), b"a poem of somebody's");
     }
 
     #[test]
