@@ -14,6 +14,7 @@ mod notice;
 mod provider;
 pub mod radius;
 mod session_map;
+pub mod traffic;
 mod worker;
 
 pub use discovery::DefaultPortals;

@@ -16,6 +16,7 @@ use crate::inbox::ProofAnswer;
 use crate::isns;
 use crate::limits::Limits;
 use crate::session_map::{SessionMap, WorkerId};
+use crate::traffic::{Registry, TrafficReport};
 
 /// Where random bytes come from: the system in a server, a seed in a test.
 pub trait Entropy: Send + Sync {
@@ -62,6 +63,7 @@ pub struct Provider {
     sessions: SessionMap,
     workers: AtomicUsize,
     proof_checker: ArcSwapOption<Box<dyn ProofChecker>>,
+    traffic: Registry,
 }
 
 /// What a login needs to know of the target it asked for.
@@ -86,6 +88,7 @@ impl Provider {
             sessions: SessionMap::default(),
             workers: AtomicUsize::new(0),
             proof_checker: ArcSwapOption::empty(),
+            traffic: Registry::default(),
         })
     }
 
@@ -108,6 +111,15 @@ impl Provider {
     /// Sets the portals of the default portal group.
     pub fn set_default_portals(&self, portals: DefaultPortals) {
         self.default_portals.store(Arc::new(portals));
+    }
+
+    /// What has gone through sessions, targets and logical units.
+    pub fn traffic(&self) -> TrafficReport {
+        self.traffic.report()
+    }
+
+    pub(crate) fn traffic_registry(&self) -> &Registry {
+        &self.traffic
     }
 
     /// Sets who checks the proofs of logins to targets whose method is `radius`. Without one they are refused.

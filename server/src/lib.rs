@@ -15,8 +15,10 @@ mod driver;
 mod host;
 pub mod model;
 mod server;
+mod system;
 
 pub use config::{DEFAULT_PORT, ServerConfig, default_socket, default_state};
 pub use driver::{Interface, Limits, ListenError, ThreadStatistics};
 pub use host::DataPathStatistics;
 pub use server::{ChangeError, Disk, DiskError, RunError, STOP_GRACE, Server, ServerBuilder, StartError, StopSignals};
+pub use system::Sockets;

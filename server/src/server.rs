@@ -13,9 +13,11 @@ pub use disk::Disk;
 pub use error::{ChangeError, DiskError, RunError, StartError};
 pub use run::StopSignals;
 
+use crate::admin::serve_on;
 use crate::admin::{Engine, Live, ManagementServer, MetricsServer, SessionInfo, serve};
 use crate::config::ServerConfig;
 use crate::host::{DataPathStatistics, Host, HostOptions};
+use crate::system::Sockets;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,6 +76,15 @@ impl Server {
     /// # Errors
     /// [`StartError`] names what stands in the way; nothing is served then.
     pub fn start(config: &ServerConfig) -> Result<Self, StartError> {
+        Self::start_with(config, Sockets::default())
+    }
+
+    /// As [`start`](Self::start), with sockets that listen already beside those of `config`. A management socket among
+    /// them takes the place of the one of `config`, and stays when the server ends.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(config: &ServerConfig, sockets: Sockets) -> Result<Self, StartError> {
         raise_descriptor_limit();
         let engine = Engine::open(&config.state).map_err(StartError::State)?;
         let mut options = HostOptions { threads: config.threads.map(NonZeroUsize::get), ..HostOptions::default() };
@@ -91,16 +102,20 @@ impl Server {
             guids: disk::Guids::default(),
             changing: Mutex::default(),
         };
-        server.take_over(config)?;
+        server.take_over(config, sockets)?;
         Ok(server)
     }
 
-    fn take_over(&mut self, config: &ServerConfig) -> Result<(), StartError> {
+    fn take_over(&mut self, config: &ServerConfig, sockets: Sockets) -> Result<(), StartError> {
         let Some(engine) = &self.engine else { return Ok(()) };
         engine.lock().unwrap_or_else(PoisonError::into_inner).attach(Arc::clone(&self.host) as Arc<dyn Live>);
-        let portals = self.host.open_default_portals(&config.portals)?;
-        let admin = serve(Arc::clone(engine), &config.socket)
-            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
+        let mut portals = self.host.adopt_default_portals(sockets.portals).map_err(StartError::System)?;
+        portals.extend(self.host.open_default_portals(&config.portals)?);
+        let admin = match sockets.management {
+            Some(listener) => serve_on(Arc::clone(engine), listener, None),
+            None => serve(Arc::clone(engine), &config.socket),
+        };
+        let admin = admin.map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
         self.admin = Some(admin);
         if let Some(address) = config.metrics {
             let metrics = MetricsServer::start(Arc::clone(engine), address);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::Host;
-use common::served::Served;
+use common::served::{Served, free_portal};
 use lunette_client::{Disk, Options};
 use lunette_server::admin::{Answer, Client, Done, Kind, Request, TargetSettings};
 
@@ -61,10 +61,22 @@ fn view(lu: &str, host_group: Option<&str>) -> Request {
     Request::AddView { lu: lu.into(), host_group: host_group.map(str::to_owned), target_group: None, lun: None }
 }
 
+fn get(address: std::net::SocketAddr) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
 #[test]
 fn two_thousand_commands_cost_a_workload_no_error() {
     let host = Host::new();
-    let server = Served::start(&host);
+    let metrics = free_portal();
+    let server = Served::start_with(&host, |command| {
+        command.args(["--metrics", &metrics.to_string()]);
+    });
     host.lu("loaded", LOADED);
     host.silent("stmfadm create-hg busy");
     host.silent(&format!("stmfadm add-hg-member -g busy {INITIATOR}"));
@@ -118,6 +130,21 @@ fn two_thousand_commands_cost_a_workload_no_error() {
         }
     }
     assert!(commands + by_hand >= COMMANDS);
+    let text = get(metrics);
     let rounds = load.end();
+    // Each round is a read and a write; the counters come a little late.
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let of_target = format!("{{target=\"{TARGET}\"}}");
+    assert!(value(&format!("lunette_target_reads_total{of_target}")) > 50.0);
+    assert!(value(&format!("lunette_target_written_bytes_total{of_target}")) > 50.0 * 4096.0);
+    assert!(value(&format!("lunette_target_write_latency_seconds_sum{of_target}")) > 0.0);
+    let of_lu = format!("{{lu=\"{LOADED}\"}}").to_uppercase().replace("LU=", "lu=");
+    let counted = value(&format!("lunette_lu_read_latency_seconds_count{of_lu}"));
+    assert!((50.0..=rounds as f64 + 1.0).contains(&counted), "{counted} of {rounds}");
+    assert!(value(&format!("lunette_lu_queue_depth{of_lu}")) <= 1.0);
+    assert!(text.contains(&format!("initiator=\"{INITIATOR}\",target=\"{TARGET}\"}}")), "{text}");
     assert!(rounds > 100, "only {rounds} rounds beside {commands} commands");
 }

@@ -525,3 +525,73 @@ fn fcinfo_has_no_adapters() {
     let several = host.run("fcinfo hba-port 1 2");
     assert!(several.stderr.ends_with("Error: All specified HBA ports are not found\n"), "{several:?}");
 }
+
+#[test]
+fn a_renamed_target_stays_in_its_group() {
+    let host = server();
+    host.output(&format!("itadm create-target -n {IQN}"));
+    host.silent("stmfadm create-tg tg1");
+    host.silent(&format!("stmfadm add-tg-member -g tg1 {IQN}"));
+    host.silent(&format!("stmfadm offline-target {IQN}"));
+    host.output(&format!("itadm modify-target -n iqn.2026-11.org.example:renamed {IQN}"));
+    host.prints("stmfadm list-tg -v", "Target Group: tg1\n\tMember: iqn.2026-11.org.example:renamed\n");
+}
+
+#[test]
+fn the_last_target_there_is_room_for() {
+    let host = server();
+    let targets = (0..4095).map(|number| format!("[[target]]\nname = \"iqn.2026-11.org.example:t{number}\"\n"));
+    std::fs::write(host.path().join("many.toml"), targets.collect::<String>()).unwrap();
+    host.output("lunette config import many.toml");
+    host.itadm_fails("itadm create-target", "Maximum of 4095 iSCSI targets", 7);
+}
+
+#[test]
+fn an_offline_unit_is_busy_and_reservations_can_be_cleared() {
+    let host = Host::new();
+    let served = common::served::Served::start(&host);
+    let file = host.lu("a", A);
+    host.silent(&format!("lunette lu clear-reservations {A}"));
+    host.silent(&format!("stmfadm offline-lu {A}"));
+    host.fails(&format!("stmfadm modify-lu -s 32M {A}"), &format!("stmfadm: {A}: resource busy"), 1);
+    host.silent(&format!("stmfadm online-lu {A}"));
+    host.silent(&format!("stmfadm modify-lu -s 32M {A}"));
+    host.fails("lunette lu clear-reservations 12", "lunette: 12: must be 32 hexadecimal digits long", 1);
+    host.fails(&format!("lunette lu clear-reservations {MISSING}"), &format!("lunette: {MISSING}: not found"), 1);
+    drop(served);
+    host.silent(&format!("lunette lu clear-reservations {A}"));
+    std::fs::remove_file(format!("{file}.lu")).unwrap();
+    host.fails(&format!("lunette lu clear-reservations {A}"), "lunette: meta file error", 1);
+}
+
+#[test]
+fn every_change_stands_in_the_audit_log_with_and_without_a_server() {
+    let mut host = Host::new();
+    std::fs::write(host.path().join("secret"), "the secret of esx1").unwrap();
+    host.silent("stmfadm create-hg offline");
+    host.start(Arc::default());
+    host.silent("stmfadm create-hg online");
+    host.run("itadm create-initiator -S secret iqn.1998-01.com.vmware:esx1");
+    host.stop();
+    let log = std::fs::read_to_string(host.state().join("audit.log")).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(lines[0].contains("without a server: host group offline is created"), "{log}");
+    assert!(lines[1].contains("process ") && lines[1].ends_with("host group online is created"), "{log}");
+    assert!(lines[2].contains("iqn.1998-01.com.vmware:esx1 is created: a CHAP secret"), "{log}");
+    assert!(!log.contains("the secret of esx1"));
+}
+
+#[test]
+fn manuals_and_completions_are_for_every_command() {
+    let host = Host::new();
+    let made = host.run("lunette man pages");
+    assert_eq!(made.status, 0, "{made:?}");
+    for page in ["lunette.1", "stmfadm.8", "sbdadm.8", "itadm.8", "fcinfo.8", "fcadm.8"] {
+        assert!(host.path().join("pages").join(page).exists(), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = host.output(&format!("lunette completions {shell}"));
+        assert!(["lunette", "stmfadm", "create-lu", "itadm", "create-target"].iter().all(|word| script.contains(word)));
+    }
+}

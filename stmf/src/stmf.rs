@@ -11,7 +11,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-pub use explain::{ExplainedLun, Explanation, HiddenLun, HiddenReason};
+pub use explain::{ExplainedLun, Explanation, HiddenLun, HiddenReason, explain_views};
 pub use lus::LuStatus;
 pub use nexuses::{LoginRefusal, SessionInfo, SessionRequest};
 pub use targets::{TargetInfo, TargetStatus};

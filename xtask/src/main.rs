@@ -7,6 +7,7 @@ mod bench_peers;
 mod c;
 mod compliance;
 mod conformance;
+mod deb;
 mod fuzz;
 mod interop;
 mod kernel;
@@ -36,6 +37,7 @@ Commands:
   header       Make the C header anew
   install-c    Install the C library, its header and its pkg-config file
   kernel-test  Let the Linux kernel's initiator use the server, in QEMU
+  deb          Make the Debian package
   fuzz         Run the fuzzers for a while (nightly toolchain and cargo-fuzz)
 
 `cargo xtask COMMAND --help` says more.
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Some("header") => c::header(&rest),
         Some("install-c") => c::install_command(&rest),
         Some("kernel-test") => kernel::main(&rest),
+        Some("deb") => deb::main(&rest),
         Some("fuzz") => fuzz::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

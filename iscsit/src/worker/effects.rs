@@ -8,7 +8,9 @@ use iscsi_proto::target::{EndReason, TaskHandle, TaskStatus};
 use stmf::TaskId;
 use stmf::provider::{Disturbance, Effect, Effects, LogicalUnit, StoreOp, StoreRequest};
 
-use super::{SessionKey, StoreJob, StoreTicket, Worker};
+use super::session::Task;
+use super::{LuTraffic, SessionKey, StoreJob, StoreTicket, Worker};
+use crate::traffic::{Clocked, Counters};
 
 impl Worker {
     /// Carries out what `lu` wished, in order; wishes for nexuses of other workers go to their mailboxes.
@@ -43,8 +45,13 @@ impl Worker {
             }
             Effect::Complete(completion) => {
                 if let Some(entry) = self.sessions.get_mut(key)
-                    && entry.tasks.remove(&completion.task.tag).is_some()
+                    && let Some(task) = entry.tasks.remove(&completion.task.tag)
                 {
+                    let Clocked { direction, begun } = task.clocked;
+                    let (bytes, time) = (completion.data_length, now.saturating_duration_since(begun));
+                    if let Some(counters) = &entry.counters {
+                        counters.complete(direction, bytes, completion.status, time);
+                    }
                     let status = TaskStatus {
                         status: completion.status,
                         sense: &completion.sense,
@@ -52,19 +59,63 @@ impl Worker {
                         bidirectional_read_length: 0,
                     };
                     entry.protocol.send_status(TaskHandle::from_u64(completion.task.tag.0), status);
+                    if let Some(lu) = &task.lu {
+                        self.lu_counters(lu).complete(direction, bytes, completion.status, time);
+                    }
                 }
             }
             Effect::Aborted { task, report } => {
                 if let Some(entry) = self.sessions.get_mut(key)
-                    && entry.tasks.remove(&task.tag).is_some()
+                    && let Some(aborted) = entry.tasks.remove(&task.tag)
                 {
                     entry.protocol.task_aborted(TaskHandle::from_u64(task.tag.0), report);
+                    self.count_aborted(key, &aborted);
                 }
             }
             Effect::Managed { tag, response, .. } => self.managed(key, tag, response),
             Effect::Disturb { task, disturbance } => self.disturb(now, key, task, disturbance),
         }
         self.touch(key);
+    }
+
+    /// A task ended without a status.
+    pub(super) fn count_aborted(&mut self, key: SessionKey, task: &Task) {
+        if let Some(counters) = self.sessions.get(key).and_then(|entry| entry.counters.as_ref()) {
+            counters.end(1);
+        }
+        if let Some(lu) = &task.lu {
+            self.lu_counters(lu).end(1);
+        }
+    }
+
+    /// This worker's counters of a unit. Most commands are for the unit of the one before.
+    pub(super) fn lu_counters(&mut self, lu: &Arc<dyn LogicalUnit>) -> &Counters {
+        let address = Arc::as_ptr(lu).cast::<()>() as usize;
+        let current = match self.last_lu.take() {
+            Some(last) if last.0 == address => last,
+            _ => (address, self.find_lu_counters(address, lu)),
+        };
+        &self.last_lu.insert(current).1
+    }
+
+    fn find_lu_counters(&mut self, address: usize, lu: &Arc<dyn LogicalUnit>) -> Arc<Counters> {
+        // What is kept weakly keeps its place in memory: an address means one unit.
+        if let Some(known) = self.lu_traffic.get(&address) {
+            return Arc::clone(&known.counters);
+        }
+        let registry = self.provider.traffic_registry();
+        if self.lu_traffic.len().is_power_of_two() {
+            self.lu_traffic.retain(|_, known| {
+                let lives = known.lu.strong_count() > 0;
+                if !lives {
+                    registry.forget_lu(&known.counters);
+                }
+                lives
+            });
+        }
+        let counters = registry.add_lu(lu.guid());
+        self.lu_traffic.insert(address, LuTraffic { lu: Arc::downgrade(lu), counters: Arc::clone(&counters) });
+        counters
     }
 
     fn disturb(&mut self, now: Instant, key: SessionKey, task: TaskId, disturbance: Disturbance) {

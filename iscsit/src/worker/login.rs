@@ -420,6 +420,10 @@ impl Worker {
             (Ok(key), Some(connection), _) => {
                 if let Some(nexus) = self.sessions.get(key).and_then(SessionEntry::nexus_id) {
                     self.nexuses.insert(nexus, key);
+                    if let (Some(entry), Some(target)) = (self.sessions.get_mut(key), target) {
+                        let registry = self.provider.traffic_registry();
+                        entry.counters = Some(registry.open(nexus, target.target.name.as_str()));
+                    }
                 }
                 if let Some(name) = claim {
                     self.names.insert(name, key);

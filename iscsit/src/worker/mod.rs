@@ -8,7 +8,7 @@ mod timers;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use crate::inbox::{Inbox, InboxSink, Letter, Waker};
 use crate::notice::Notice;
 use crate::provider::Provider;
 use crate::session_map::{SessionName, WorkerId};
+use crate::traffic::Counters;
 use login::LoginStage;
 use session::SessionEntry;
 use timers::{Timer, Timers};
@@ -146,6 +147,16 @@ pub struct Worker {
     /// Sessions whose events are due.
     touched: Vec<SessionKey>,
     shutting_down: bool,
+    /// Counters of units by where they are in memory.
+    lu_traffic: HashMap<usize, LuTraffic>,
+    /// Those of the unit that was counted last.
+    last_lu: Option<(usize, Arc<Counters>)>,
+}
+
+/// The counters of a unit at one worker.
+struct LuTraffic {
+    lu: Weak<dyn LogicalUnit>,
+    counters: Arc<Counters>,
 }
 
 /// A connection as its driver's socket.
@@ -198,6 +209,8 @@ impl Worker {
             spare_effects: Vec::new(),
             touched: Vec::new(),
             shutting_down: false,
+            lu_traffic: HashMap::new(),
+            last_lu: None,
         }
     }
 

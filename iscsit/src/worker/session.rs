@@ -17,6 +17,7 @@ use super::timers::Timer;
 use super::{ConnectionId, SessionKey, Stage, StoreJob, Worker, WorkerEvent};
 use crate::notice::Notice;
 use crate::session_map::SessionName;
+use crate::traffic::{Clocked, Counters, Direction};
 
 /// Marks the tag of a request that the worker itself makes, on behalf of the protocol: its answer goes nowhere.
 const OWN_REQUEST: u64 = 1 << 63;
@@ -37,12 +38,15 @@ pub(super) struct SessionEntry {
     pub(super) ended: bool,
     /// On the worker's list of sessions to drive.
     pub(super) listed: bool,
+    /// `None` for a discovery session.
+    pub(super) counters: Option<Arc<Counters>>,
 }
 
 /// A task between the protocol and its logical unit.
 pub(super) struct Task {
     /// `None`: answered by STMF itself, without a unit.
-    lu: Option<Arc<dyn LogicalUnit>>,
+    pub(super) lu: Option<Arc<dyn LogicalUnit>>,
+    pub(super) clocked: Clocked,
     /// How far into the data-out buffer the unit wants to be served; 0 until it asks.
     wanted: u32,
     /// Data that the unit has not asked for yet. Bounded by FirstBurstLength: nothing more comes unsolicited.
@@ -62,6 +66,7 @@ impl SessionEntry {
             scheduled: None,
             ended: false,
             listed: false,
+            counters: None,
         }
     }
 
@@ -151,7 +156,14 @@ impl Worker {
         let mut effects = self.effects_buffer();
         let lu = nexus.submit(task, &mut effects);
         if let Some(entry) = self.sessions.get_mut(key) {
-            entry.tasks.insert(tag, Task { lu: lu.clone(), wanted: 0, early: SmallVec::new() });
+            let clocked = Clocked { direction: Direction::of(command.cdb.as_slice()), begun: now };
+            entry.tasks.insert(tag, Task { lu: lu.clone(), clocked, wanted: 0, early: SmallVec::new() });
+            if let Some(counters) = &entry.counters {
+                counters.begin();
+            }
+            if let Some(lu) = &lu {
+                self.lu_counters(lu).begin();
+            }
         }
         self.carry_out(now, lu.as_ref(), effects);
     }
@@ -262,10 +274,14 @@ impl Worker {
         if tag.0 & OWN_REQUEST != 0 {
             // The task's own ending (a completion or an abort) came before, unless the unit never knew it.
             let tag = TaskTag(tag.0 & !OWN_REQUEST);
-            if entry.tasks.remove(&tag).is_some() {
+            if let Some(task) = entry.tasks.remove(&tag) {
                 entry.protocol.task_aborted(TaskHandle::from_u64(tag.0), false);
+                self.count_aborted(key, &task);
             }
-        } else if let Some(response) = entry.nexus.as_ref().and_then(|nexus| nexus.managed(tag, response)) {
+            self.touch(key);
+            return;
+        }
+        if let Some(response) = entry.nexus.as_ref().and_then(|nexus| nexus.managed(tag, response)) {
             entry.protocol.task_management_response(TaskHandle::from_u64(tag.0), response);
         }
         self.touch(key);
@@ -304,7 +320,7 @@ impl Worker {
         if std::mem::replace(&mut entry.ended, true) {
             return;
         }
-        entry.tasks.clear();
+        let tasks = std::mem::take(&mut entry.tasks);
         let deferred = std::mem::take(&mut entry.deferred_reads);
         let nexus = entry.nexus.take();
         let name = entry.name.take();
@@ -323,6 +339,8 @@ impl Worker {
         if let Some(nexus) = nexus {
             // The units keep the outcomes of what is still under way apart from the nexus; nothing more comes for it.
             self.nexuses.remove(&nexus.id());
+            tasks.values().for_each(|task| self.count_aborted(key, task));
+            self.provider.traffic_registry().close(nexus.id());
             nexus.close();
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use stmf::config::GroupKind;
 use zeroize::ZeroizeOnDrop;
 
-use super::live::{DataPath, ObjectState, SessionInfo, Statistics};
+use super::live::{DataPath, ObjectState, SessionInfo, Statistics, Traffic};
 
 /// One operation. Over HTTP it is `POST /v1/<operation>` with the parameters as a JSON object.
 ///
@@ -146,6 +146,13 @@ pub enum Request {
         lu: String,
         /// Online or offline.
         online: bool,
+    },
+
+    /// Forgets every persistent registration and reservation of a logical unit, for a host that is gone for good. Those
+    /// that had one are told by unit attentions.
+    ClearReservations {
+        /// Its name.
+        lu: String,
     },
 
     /// Lists the target ports as the framework sees them, the newest first.
@@ -530,6 +537,9 @@ pub struct StatusReport {
     /// The data path of a running server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_path: Option<DataPath>,
+    /// What has gone through all targets since the server started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Traffic>,
     /// The logical units.
     pub lus: Vec<LuInfo>,
     /// The targets.

@@ -37,7 +37,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 pub struct ManagementServer {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    socket: PathBuf,
+    socket: Option<PathBuf>,
 }
 
 /// Serves the engine on a Unix socket, mode 0600, from a thread of its own.
@@ -45,7 +45,15 @@ pub struct ManagementServer {
 /// # Errors
 /// The socket cannot be made: [`io::ErrorKind::AddrInUse`] if another server answers there, else the system's reason.
 pub fn serve(engine: Arc<Mutex<Engine>>, socket: &Path) -> io::Result<ManagementServer> {
-    let listener = bind(socket)?;
+    serve_on(engine, bind(socket)?, Some(socket))
+}
+
+/// Serves the engine on a socket that listens already. `socket`: its place, if it is to be removed in the end.
+pub(crate) fn serve_on(
+    engine: Arc<Mutex<Engine>>,
+    listener: StdListener,
+    socket: Option<&Path>,
+) -> io::Result<ManagementServer> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let (stop, stopped) = oneshot::channel();
@@ -54,7 +62,7 @@ pub fn serve(engine: Arc<Mutex<Engine>>, socket: &Path) -> io::Result<Management
         // An operation that still waits (a drain) must not hold up the end of the process.
         runtime.shutdown_timeout(Duration::from_secs(1));
     })?;
-    Ok(ManagementServer { stop: Some(stop), thread: Some(thread), socket: socket.to_owned() })
+    Ok(ManagementServer { stop: Some(stop), thread: Some(thread), socket: socket.map(Path::to_owned) })
 }
 
 impl Drop for ManagementServer {
@@ -64,7 +72,9 @@ impl Drop for ManagementServer {
             // A panic there has been reported by the thread itself.
             let _ = thread.join();
         }
-        let _ = std::fs::remove_file(&self.socket);
+        if let Some(socket) = &self.socket {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 

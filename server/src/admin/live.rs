@@ -75,7 +75,7 @@ pub trait Live: Send + Sync {
         Vec::new()
     }
 
-    /// Counters of targets. Those of logical units come from the units themselves.
+    /// Counters of targets and sessions, and of logical units as far as the port providers know them.
     fn statistics(&self) -> Statistics {
         Statistics::default()
     }
@@ -175,12 +175,16 @@ pub struct SessionInfo {
 pub struct Statistics {
     /// By name of the logical unit, 32 upper-case digits.
     pub lus: std::collections::BTreeMap<String, Traffic>,
-    /// By name of the target.
+    /// By name of the target, with its sessions that have ended.
     pub targets: std::collections::BTreeMap<String, Traffic>,
+    /// Of the sessions there are, by number.
+    #[serde(default)]
+    pub sessions: std::collections::BTreeMap<u64, Traffic>,
 }
 
 /// How much went through an object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Traffic {
     /// Read commands.
     pub reads: u64,
@@ -190,8 +194,73 @@ pub struct Traffic {
     pub read_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
-    /// Operations that failed.
+    /// Of a logical unit: operations of its store that failed. Of a target or session: commands that ended with another
+    /// status than GOOD, unit attentions among them.
     pub errors: u64,
+    /// Other commands.
+    pub others: u64,
+    /// Commands under way.
+    pub queue_depth: u64,
+    /// How long reads took.
+    pub read_latency: Latency,
+    /// How long writes took.
+    pub write_latency: Latency,
+}
+
+/// How long commands took, from the command to its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Latency {
+    /// How many took up to 32 µs, up to 64 µs, and so on in powers of two up to 1.05 s; the last one: longer. Empty for
+    /// none.
+    pub counts: Vec<u64>,
+    /// All of it together, in nanoseconds.
+    pub sum_ns: u64,
+}
+
+impl Traffic {
+    /// Adds another one up.
+    pub fn add(&mut self, other: &Self) {
+        self.reads += other.reads;
+        self.writes += other.writes;
+        self.read_bytes += other.read_bytes;
+        self.written_bytes += other.written_bytes;
+        self.errors += other.errors;
+        self.others += other.others;
+        self.queue_depth += other.queue_depth;
+        self.read_latency.add(&other.read_latency);
+        self.write_latency.add(&other.write_latency);
+    }
+}
+
+impl Latency {
+    fn add(&mut self, other: &Self) {
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(mine, theirs)| *mine += theirs);
+        self.sum_ns += other.sum_ns;
+    }
+}
+
+impl From<iscsit::traffic::Latency> for Latency {
+    fn from(latency: iscsit::traffic::Latency) -> Self {
+        Self { counts: latency.counts.to_vec(), sum_ns: u64::try_from(latency.sum.as_nanos()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl From<iscsit::traffic::Traffic> for Traffic {
+    fn from(traffic: iscsit::traffic::Traffic) -> Self {
+        Self {
+            reads: traffic.reads,
+            writes: traffic.writes,
+            read_bytes: traffic.read_bytes,
+            written_bytes: traffic.written_bytes,
+            errors: traffic.errors,
+            others: traffic.others,
+            queue_depth: traffic.queue_depth,
+            read_latency: traffic.read_latency.into(),
+            write_latency: traffic.write_latency.into(),
+        }
+    }
 }
 
 mod unix_seconds {

@@ -20,7 +20,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::api::LuInfo;
 use super::engine::Engine;
-use super::live::{ObjectState, SessionInfo, Statistics, Traffic};
+use super::live::{Latency, ObjectState, SessionInfo, Statistics, Traffic};
+use iscsit::traffic::{LATENCY_BOUNDS, latency_bound};
 
 /// Connections served at a time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 16;
@@ -133,8 +134,62 @@ async fn answer(engine: Arc<Mutex<Engine>>, request: Request<Incoming>) -> Resul
     })
 }
 
-/// Name, unit, help, and which number it is.
+/// Name behind `lunette_KIND_`, unit, help, and which number it is.
 type Counter = (&'static str, &'static str, &'static str, fn(&Traffic) -> u64);
+
+const COUNTERS: [Counter; 6] = [
+    ("reads", "", "READ commands that ended.", |traffic| traffic.reads),
+    ("writes", "", "WRITE commands that ended.", |traffic| traffic.writes),
+    ("other_commands", "", "Other commands that ended.", |traffic| traffic.others),
+    ("read_bytes", "bytes", "Bytes read.", |traffic| traffic.read_bytes),
+    ("written_bytes", "bytes", "Bytes written.", |traffic| traffic.written_bytes),
+    (
+        "errors",
+        "",
+        "Failed store operations of a unit; commands of a target or session that did not end GOOD.",
+        |traffic| traffic.errors,
+    ),
+];
+
+/// Everything about objects of one kind; `objects` are their labels and numbers.
+fn traffic(text: &mut String, kind: &str, objects: &[(String, &Traffic)]) {
+    for (name, unit, help, value) in COUNTERS {
+        let name = format!("lunette_{kind}_{name}");
+        family(text, &name, "counter", unit, help);
+        for (labels, traffic) in objects {
+            let _ = writeln!(text, "{name}_total{{{labels}}} {}", value(traffic));
+        }
+    }
+    let name = format!("lunette_{kind}_queue_depth");
+    family(text, &name, "gauge", "", "Commands under way.");
+    for (labels, traffic) in objects {
+        let _ = writeln!(text, "{name}{{{labels}}} {}", traffic.queue_depth);
+    }
+    for (what, latency) in [
+        ("read", (|traffic| &traffic.read_latency) as fn(&Traffic) -> &Latency),
+        ("write", |traffic| &traffic.write_latency),
+    ] {
+        let name = format!("lunette_{kind}_{what}_latency_seconds");
+        family(text, &name, "histogram", "seconds", "From the command to its status.");
+        for (labels, traffic) in objects {
+            histogram(text, &name, labels, latency(traffic));
+        }
+    }
+}
+
+fn histogram(text: &mut String, name: &str, labels: &str, latency: &Latency) {
+    let mut sum = 0;
+    for (number, count) in latency.counts.iter().enumerate() {
+        sum += count;
+        if number < LATENCY_BOUNDS {
+            let bound = latency_bound(number).as_secs_f64();
+            let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {sum}");
+        }
+    }
+    let _ = writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {sum}");
+    let _ = writeln!(text, "{name}_count{{{labels}}} {sum}");
+    let _ = writeln!(text, "{name}_sum{{{labels}}} {}", latency.sum_ns as f64 / 1e9);
+}
 
 /// The text of one answer.
 pub(super) fn render(
@@ -146,19 +201,24 @@ pub(super) fn render(
     let mut text = String::new();
     family(&mut text, "lunette_build", "info", "", "The program that answers.");
     let _ = writeln!(text, "lunette_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
-    let counters: [Counter; 5] = [
-        ("lunette_lu_reads", "", "Commands that read from the logical unit.", |traffic| traffic.reads),
-        ("lunette_lu_writes", "", "Commands that write to the logical unit.", |traffic| traffic.writes),
-        ("lunette_lu_read_bytes", "bytes", "Bytes read from the logical unit.", |traffic| traffic.read_bytes),
-        ("lunette_lu_written_bytes", "bytes", "Bytes written to the logical unit.", |traffic| traffic.written_bytes),
-        ("lunette_lu_errors", "", "Store operations of the logical unit that failed.", |traffic| traffic.errors),
-    ];
-    for (name, unit, help, value) in counters {
-        family(&mut text, name, "counter", unit, help);
-        for (lu, traffic) in &statistics.lus {
-            let _ = writeln!(text, "{name}_total{{lu=\"{}\"}} {}", escape(lu), value(traffic));
-        }
-    }
+    let label = |name: &str, value: &str| format!("{name}=\"{}\"", escape(value));
+    let of_lus: Vec<_> = statistics.lus.iter().map(|(lu, traffic)| (label("lu", lu), traffic)).collect();
+    traffic(&mut text, "lu", &of_lus);
+    let of_targets: Vec<_> =
+        statistics.targets.iter().map(|(name, traffic)| (label("target", name), traffic)).collect();
+    traffic(&mut text, "target", &of_targets);
+    let of_sessions: Vec<_> = sessions
+        .iter()
+        .filter_map(|session| {
+            let labels = [
+                label("session", &session.id.to_string()),
+                label("initiator", &session.initiator),
+                label("target", &session.target),
+            ];
+            Some((labels.join(","), statistics.sessions.get(&session.id)?))
+        })
+        .collect();
+    traffic(&mut text, "session", &of_sessions);
     family(&mut text, "lunette_lu_size_bytes", "gauge", "bytes", "Size of the logical unit.");
     for lu in lus {
         if let Some(disk) = &lu.disk {
@@ -212,13 +272,21 @@ mod tests {
 
     #[test]
     fn every_sample_belongs_to_the_family_before_it() {
-        let traffic = Traffic { reads: 3, read_bytes: 1536, ..Traffic::default() };
+        let latency = Latency { counts: vec![1; LATENCY_BOUNDS + 1], sum_ns: 2_500_000 };
+        let traffic = Traffic { reads: 3, read_bytes: 1536, read_latency: latency, ..Traffic::default() };
         let lu = "600144F0000000000000000000000001".to_owned();
         let statistics = Statistics { lus: [(lu, traffic)].into(), ..Statistics::default() };
         let targets = [("iqn.2026-11.org.example:\"x\"".to_owned(), Some(ObjectState::Online))];
         let text = render(&[], &statistics, &targets, &[]);
         assert!(text.contains("lunette_lu_read_bytes_total{lu=\"600144F0000000000000000000000001\"} 1536\n"), "{text}");
         assert!(text.contains("lunette_target_online{target=\"iqn.2026-11.org.example:\\\"x\\\"\"} 1\n"), "{text}");
+        let lu = "lu=\"600144F0000000000000000000000001\"";
+        for sample in
+            ["_bucket{LU,le=\"0.000032\"} 1", "_bucket{LU,le=\"+Inf\"} 17", "_count{LU} 17", "_sum{LU} 0.0025"]
+        {
+            let sample = format!("lunette_lu_read_latency_seconds{}\n", sample.replace("LU", lu));
+            assert!(text.contains(&sample), "{sample} is not in {text}");
+        }
         assert!(text.ends_with("\n# EOF\n"));
         let mut current = "";
         for line in text.lines() {

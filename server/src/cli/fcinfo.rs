@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::getopt::{Operands, OptionSpec, Parsed, Subcommand, Tool};
+use super::help::Page;
 use super::terminal::{print, print_error, stop};
 
 static FCINFO: Tool = Tool {
@@ -56,6 +57,11 @@ const fn sub(
     operand: &'static str,
 ) -> Subcommand {
     Subcommand { name, required, optional, operands, operand, help: "" }
+}
+
+/// What the manuals of both say.
+pub(super) fn pages() -> [Page; 2] {
+    [FCINFO.page("Fibre Channel ports"), FCADM.page("administer Fibre Channel ports")]
 }
 
 pub(super) fn run(name: &str, args: &[String]) -> ExitCode {

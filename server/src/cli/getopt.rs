@@ -7,6 +7,8 @@
 
 use std::fmt::Write as _;
 
+use super::help::{Choice, Page, Section};
+
 /// One option of a tool; subcommands choose theirs by letter.
 pub(crate) struct OptionSpec {
     pub(crate) letter: char,
@@ -276,6 +278,26 @@ impl Tool {
             let _ = writeln!(text, "Usage:\t{} {} [-?]", self.name, sub.name);
         }
         text
+    }
+
+    /// The tool as its manual describes it.
+    pub(crate) fn page(&self, about: &'static str) -> Page {
+        let section = |sub: &Subcommand| Section {
+            name: sub.name,
+            operands: match sub.operands {
+                Operands::None => String::new(),
+                Operands::One => sub.operand.to_owned(),
+                Operands::OneOrMore => format!("{} ...", sub.operand),
+                Operands::OptionalMany => format!("[{} ...]", sub.operand),
+            },
+            options: self
+                .options
+                .iter()
+                .filter(|spec| sub.required.contains(spec.letter) || sub.optional.contains(spec.letter))
+                .map(|spec| Choice { letter: Some(spec.letter), long: spec.long, argument: spec.argument })
+                .collect(),
+        };
+        Page { name: self.name, about, subcommands: self.subcommands.iter().map(section).collect() }
     }
 
     /// All about one subcommand.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use super::backend::{Backend, Places};
 use super::getopt::Extensions;
+use super::help::{Choice, Page, Section};
 use super::secret;
 use super::stmfadm::unexpected;
 use super::terminal::{print, print_error, print_json, warn};
@@ -137,6 +138,33 @@ enum Failure {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Self::Refused(error)
+    }
+}
+
+/// What the manual says.
+pub(super) fn page() -> Page {
+    let section = |sub: &Subcommand| {
+        let letters = OPTIONS.iter().filter(|(letter, _, _)| sub.letters.contains(*letter));
+        let choice = |(letter, long, wants): &(char, &'static str, bool)| Choice {
+            letter: Some(*letter),
+            long,
+            argument: wants.then_some("value"),
+        };
+        let extra = sub.extra.iter().map(|long| Choice { letter: None, long, argument: Some("value") });
+        Section {
+            name: sub.name,
+            // The usage begins with the options; what comes behind them are the operands.
+            operands: sub.usage.rsplit("]\n").next().and_then(|rest| rest.rsplit("] ").next()).map_or_else(
+                String::new,
+                |rest| if sub.operand == Operand::None { String::new() } else { rest.to_owned() },
+            ),
+            options: letters.map(choice).chain(extra).collect(),
+        }
+    };
+    Page {
+        name: "itadm",
+        about: "targets, portal groups, initiators and defaults of iSCSI",
+        subcommands: SUBCOMMANDS.iter().map(section).collect(),
     }
 }
 

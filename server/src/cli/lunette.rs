@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::backend::{Backend, Places};
+use super::help;
 use super::stmfadm::{done, unexpected};
 use super::terminal::{colour, complain, ctime, print, print_error, print_json};
-use crate::admin::{Answer, ApiError, ErrorKind, Explanation, LuInfo, Request, SessionInfo, StatusReport};
+use crate::admin::{Answer, ApiError, ErrorKind, Explanation, LuInfo, Request, SessionInfo, StatusReport, Traffic};
 
 /// A SCSI target in user space: block devices over iSCSI, administered by COMSTAR's commands.
 ///
@@ -61,15 +62,18 @@ enum Command {
     /// Sessions of initiators.
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Logical units, as far as COMSTAR has no command for it.
+    #[command(subcommand)]
+    Lu(LuCommand),
     /// The configuration as a TOML document.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Writes the manual pages into a directory.
+    /// Writes the manual pages into a directory: of lunette, and of COMSTAR's commands.
     Man {
         /// The directory, made if missing.
         dir: PathBuf,
     },
-    /// Prints the completion script of a shell.
+    /// Prints the completion script of a shell; for bash, zsh and fish with COMSTAR's commands.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -123,6 +127,15 @@ enum SessionCommand {
     Kill {
         /// The session's number, from 'lunette session list'.
         id: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum LuCommand {
+    /// Forgets every persistent registration and reservation: for a host that is gone and cannot do it itself.
+    ClearReservations {
+        /// The logical unit, 32 hexadecimal digits.
+        lu: String,
     },
 }
 
@@ -197,12 +210,21 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
         Command::Session(SessionCommand::Kill { id }) => {
             done(&mut backend, Request::KillSession { id }).map(|_| ExitCode::SUCCESS)
         }
+        Command::Lu(LuCommand::ClearReservations { lu }) => {
+            done(&mut backend, Request::ClearReservations { lu }).map(|_| ExitCode::SUCCESS)
+        }
         Command::Config(command) => config(&mut backend, command),
         Command::Man { dir } => man(&dir),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "lunette", &mut script);
             print(&String::from_utf8_lossy(&script));
+            print(&match shell {
+                clap_complete::Shell::Bash => help::bash(),
+                clap_complete::Shell::Zsh => help::zsh(),
+                clap_complete::Shell::Fish => help::fish(),
+                _ => String::new(),
+            });
             Ok(ExitCode::SUCCESS)
         }
     };
@@ -213,17 +235,21 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
 }
 
 fn status(backend: &mut Backend, json: bool, watch: bool) -> Result<ExitCode, ApiError> {
+    let mut earlier: Option<(Traffic, Instant)> = None;
     loop {
         let Answer::Status(report) = backend.call(Request::Status {})? else { return Err(unexpected()) };
+        let now = Instant::now();
         if json {
             print_json(&report);
         } else {
             let clear = if watch && colour() { "\x1b[H\x1b[2J" } else { "" };
-            print(&format!("{clear}{}", status_text(&report)));
+            let earlier = earlier.as_ref().map(|(load, then)| (load, now - *then));
+            print(&format!("{clear}{}", status_text(&report, earlier)));
         }
         if !watch {
             return Ok(ExitCode::SUCCESS);
         }
+        earlier = report.load.map(|load| (load, now));
         std::thread::sleep(Duration::from_secs(2));
     }
 }
@@ -236,7 +262,31 @@ pub(super) fn size(bytes: u64) -> String {
     if value.fract() == 0.0 { format!("{value} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-fn status_text(report: &StatusReport) -> String {
+/// What goes on: since the last look if there was one, else all since the start.
+fn load_line(load: &Traffic, earlier: Option<(&Traffic, Duration)>) -> String {
+    let depth = load.queue_depth;
+    match earlier {
+        None => format!(
+            "{} reads ({}), {} writes ({}) since the start; {depth} commands under way",
+            load.reads,
+            size(load.read_bytes),
+            load.writes,
+            size(load.written_bytes)
+        ),
+        Some((before, time)) => {
+            let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / time.as_secs_f64().max(0.001);
+            format!(
+                "{:.0} reads/s ({}/s), {:.0} writes/s ({}/s); {depth} commands under way",
+                rate(load.reads, before.reads),
+                size(rate(load.read_bytes, before.read_bytes) as u64),
+                rate(load.writes, before.writes),
+                size(rate(load.written_bytes, before.written_bytes) as u64)
+            )
+        }
+    }
+}
+
+fn status_text(report: &StatusReport, earlier: Option<(&Traffic, Duration)>) -> String {
     let mut text = String::new();
     let (bold, plain) = if colour() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let service = &report.service;
@@ -246,6 +296,9 @@ fn status_text(report: &StatusReport) -> String {
         let portals: Vec<String> = path.portals.iter().map(ToString::to_string).collect();
         let (interface, threads, portals) = (&path.interface, path.threads, portals.join(", "));
         let _ = writeln!(text, "{bold}data path{plain}  {interface}, {threads} thread(s), listening on {portals}");
+    }
+    if let Some(load) = &report.load {
+        let _ = writeln!(text, "{bold}load{plain}  {}", load_line(load, earlier));
     }
     let _ = writeln!(text, "\n{bold}logical units{plain}");
     for lu in &report.lus {
@@ -400,6 +453,9 @@ fn man(dir: &std::path::Path) -> Result<ExitCode, ApiError> {
     let failed = |error: std::io::Error| ApiError::new(ErrorKind::Internal, format!("{}: {error}", dir.display()));
     std::fs::create_dir_all(dir).map_err(failed)?;
     clap_mangen::generate_to(Arguments::command(), dir).map_err(failed)?;
+    for page in help::pages() {
+        std::fs::write(dir.join(format!("{}.8", page.name)), help::manual(&page)).map_err(failed)?;
+    }
     print_error(&format!("manual pages are in {}\n", dir.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@
 mod backend;
 mod fcinfo;
 mod getopt;
+mod help;
 mod itadm;
 mod lunette;
 mod sbdadm;

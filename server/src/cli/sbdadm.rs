@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::backend::{Backend, Places};
 use super::getopt::{Operands, OptionSpec, Parsed, Subcommand, Tool};
+use super::help::Page;
 use super::stmfadm::{absolute, done, each_part_of_lus};
 use super::terminal::{complain, print, print_json, stop};
 use crate::admin::{ApiError, DiskInfo, ErrorKind, LuInfo, Request};
@@ -51,6 +52,11 @@ static TOOL: Tool = Tool {
         },
     ],
 };
+
+/// What the manual says.
+pub(super) fn page() -> Page {
+    TOOL.page("logical units of the block provider")
+}
 
 pub(super) fn run(args: &[String], places: Places) -> ExitCode {
     let parsed = match TOOL.parse(args) {

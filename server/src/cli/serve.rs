@@ -17,6 +17,7 @@ use super::terminal::{complain, print, print_error};
 use crate::admin::{Answer, ApiError, Done, Request, TargetSettings};
 use crate::config::ServerConfig;
 use crate::server::{RunError, Server, StartError, StopSignals};
+use crate::system::Sockets;
 
 /// What went wrong is in the command line, as `getopt` counts it.
 const USAGE: u8 = 2;
@@ -28,11 +29,17 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
     if let Err(code) = log_to_stderr(&arguments.log) {
         return code;
     }
+    let sockets = Sockets::from_environment();
     let defaults = ServerConfig::default();
     let config = ServerConfig {
         state: places.state.unwrap_or(defaults.state),
         socket: places.socket.unwrap_or(defaults.socket),
-        portals: if arguments.portals.is_empty() { defaults.portals } else { arguments.portals },
+        portals: match arguments.portals {
+            // What the service manager listens on is what was meant.
+            none if none.is_empty() && sockets.has_portals() => none,
+            none if none.is_empty() => defaults.portals,
+            portals => portals,
+        },
         metrics: arguments.metrics,
         threads: arguments.threads,
         poll: Duration::from_micros(arguments.poll_us.into()),
@@ -42,8 +49,8 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return ended(Err(error)),
     };
-    match signals.start(move || Server::start(&config)) {
-        Ok(Ok(server)) => ended(signals.run(server)),
+    match signals.start(move || Server::start_with(&config, sockets)) {
+        Ok(Ok(server)) => ended(signals.with_service_manager().run(server)),
         Ok(Err(error)) => refuse(&error),
         Err(forced) => ended(Err(forced)),
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::backend::{Backend, Places};
 use super::getopt::{Operands, OptionSpec, Parsed, Subcommand, Tool};
+use super::help::Page;
 use super::terminal::{complain, ctime, failures, print, print_json, stop, warn};
 use crate::admin::{
     Answer, ApiError, Done, ErrorKind, GroupInfo, Kind, LuInfo, ObjectState, PortInfo, Request, ServiceState, ViewInfo,
@@ -65,6 +66,11 @@ const fn sub(
 
 /// What a subcommand ends with: how many operands failed, or the one reason for all of them.
 type Outcome = Result<usize, ApiError>;
+
+/// What the manual says.
+pub(super) fn page() -> Page {
+    TOOL.page("groups, views, logical units and target ports")
+}
 
 pub(super) fn run(args: &[String], places: Places) -> ExitCode {
     let parsed = match TOOL.parse(args) {

@@ -135,6 +135,21 @@ impl ConfigStore {
     }
 }
 
+/// What root makes in a directory of the service's user must be that user's: a command of root's, given while the server
+/// was down, would keep it from starting otherwise.
+pub(crate) fn give_to_owner(file: &File, state: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    if let Ok(owner) = std::fs::metadata(state).map(|metadata| (metadata.uid(), metadata.gid()))
+        && owner.0 != 0
+        && let Err(error) = std::os::unix::fs::fchown(file, Some(owner.0), Some(owner.1))
+    {
+        tracing::warn!("cannot give a file in {} to the directory's owner: {error}", state.display());
+    }
+}
+
 /// Makes the state directory and takes its lock.
 fn lock(state: &Path) -> Result<File, StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(StoreError::io("create", state))?;
@@ -142,6 +157,7 @@ fn lock(state: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.open(&path).map_err(StoreError::io("open", &path))?;
+    give_to_owner(&file, state);
     let deadline = Instant::now() + LOCK_WAIT;
     let taken = loop {
         match file.try_lock() {
@@ -203,6 +219,7 @@ fn create(state: &Path, path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(true).mode(0o600);
     let file = options.open(&draft).map_err(StoreError::io("create", &draft))?;
+    give_to_owner(&file, state);
     let database = Database::builder().set_cache_size(CACHE_BYTES).create_file(file);
     initialize(&database.map_err(|error| StoreError::corrupt(&draft, &error))?, &draft)?;
     std::fs::rename(&draft, path).map_err(StoreError::io("create", path))?;

@@ -90,11 +90,22 @@ impl Acceptor {
     /// Opens a portal and tells its address. Connections come in from now on.
     pub(crate) fn open(&self, portal: SocketAddr) -> Result<SocketAddr, ListenError> {
         let (socket, address) = listen(portal)?;
+        self.watch(socket, address).map_err(|source| ListenError { portal, source })
+    }
+
+    /// Takes over a socket that listens already, and tells its address.
+    pub(crate) fn adopt(&self, socket: OwnedFd) -> io::Result<SocketAddr> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let address = rustix::net::getsockname(&socket)?;
+        let address = address.try_into().map_err(|_| io::Error::other("not a socket of the Internet"))?;
+        self.watch(socket, address)
+    }
+
+    fn watch(&self, socket: OwnedFd, address: SocketAddr) -> io::Result<SocketAddr> {
         let (done, answer) = mpsc::channel();
         self.order(Order::Open { socket, address, done });
         let ended = || Err(io::Error::other("the accepting thread has ended"));
-        answer.recv().unwrap_or_else(|_| ended()).map_err(|source| ListenError { portal, source })?;
-        Ok(address)
+        answer.recv().unwrap_or_else(|_| ended()).map(|()| address)
     }
 
     /// Closes a portal, by the address that opening it told; its connections live on. `false` if there is none.

@@ -20,6 +20,7 @@ mod event_loop;
 mod flood;
 mod half_open;
 mod inbox;
+mod inherited;
 mod limits;
 mod listener;
 mod net;
@@ -34,6 +35,7 @@ mod wake;
 
 pub use counters::ThreadStatistics;
 pub(crate) use flood::Flood;
+pub(crate) use inherited::take as take_inherited;
 pub use limits::Limits;
 pub use listener::ListenError;
 pub(crate) use protocol::{Action, Arrival, Protocol, StoreJob};
@@ -48,6 +50,7 @@ use inbox::{Inbox, Message};
 use net::{Epoll, Net, Uring};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -193,6 +196,14 @@ impl<P: Protocol> Driver<P> {
         match &*lock(&self.acceptor) {
             Some(acceptor) => acceptor.open(portal),
             None => Err(ListenError { portal, source: io::Error::other("the server is shutting down") }),
+        }
+    }
+
+    /// Takes over a listening socket and tells its address.
+    pub(crate) fn adopt(&self, socket: OwnedFd) -> io::Result<SocketAddr> {
+        match &*lock(&self.acceptor) {
+            Some(acceptor) => acceptor.adopt(socket),
+            None => Err(io::Error::other("the server is shutting down")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The live objects as the management plane sees them.
 
 use super::Host;
-use crate::admin::{DataPath, Live, LiveError, ObjectState, SessionInfo};
+use crate::admin::{DataPath, Live, LiveError, ObjectState, SessionInfo, Statistics};
 use crate::model::{Configuration, Transaction};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -101,6 +101,16 @@ impl Live for Host {
             portals: self.open_portals(),
             failed_portals: self.failed_portals(),
         })
+    }
+
+    fn statistics(&self) -> Statistics {
+        let report = self.provider.traffic();
+        let name = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+        Statistics {
+            lus: report.lus.into_iter().map(|(guid, traffic)| (name(guid), traffic.into())).collect(),
+            targets: report.targets.into_iter().map(|(target, traffic)| (target, traffic.into())).collect(),
+            sessions: report.sessions.into_iter().map(|(session, traffic)| (session, traffic.into())).collect(),
+        }
     }
 
     fn troubles(&self) -> Vec<String> {

@@ -260,6 +260,11 @@ impl Host {
         drop(self.driver.shut_down(grace));
     }
 
+    /// Whether every thread of the data path still does what it is asked. Waits for them, a few seconds at most.
+    pub(crate) fn answers(&self) -> bool {
+        !self.has_failed() && (0..self.driver.threads()).all(|index| self.driver.call(index, |_, _| ()).is_some())
+    }
+
     /// Whether a thread of the data path ended unasked.
     pub(crate) fn has_failed(&self) -> bool {
         self.driver.has_failed()

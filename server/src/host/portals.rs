@@ -6,7 +6,9 @@ use crate::driver::{Flood, ListenError};
 use iscsit::DefaultPortals;
 use iscsit::config::Config;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +64,17 @@ impl Host {
         self.refresh_advertised();
         self.follow_portals(&self.provider.config());
         Ok(opened)
+    }
+
+    /// Takes over sockets that listen already, as portals of the default group.
+    ///
+    /// # Errors
+    /// The system's reason, of the first one that is refused.
+    pub(crate) fn adopt_default_portals(&self, sockets: Vec<OwnedFd>) -> io::Result<Vec<SocketAddr>> {
+        let adopted = sockets.into_iter().map(|socket| self.driver.adopt(socket)).collect::<io::Result<Vec<_>>>()?;
+        self.portals().defaults.extend(&adopted);
+        self.refresh_advertised();
+        Ok(adopted)
     }
 
     /// The addresses of the default portal group that are listened on.

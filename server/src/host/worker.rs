@@ -49,9 +49,10 @@ impl TargetWorker {
             tracing::warn!("{suppressed} messages of this kind were left out");
         }
         if notice.is_warning() {
-            tracing::warn!("{notice}");
+            tracing::warn!(target: "lunette::audit", "{notice}");
         } else {
-            tracing::info!("{notice}");
+            // Who comes and goes belongs to what an auditor wants to read.
+            tracing::info!(target: "lunette::audit", "{notice}");
         }
     }
 }

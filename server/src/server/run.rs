@@ -1,8 +1,11 @@
 //! Running until told to stop.
 
 use std::panic;
+use std::sync::Arc;
 
 use super::{RunError, STOP_GRACE, Server};
+use crate::host::Host;
+use crate::system;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,6 +33,8 @@ pub struct StopSignals {
     interrupt: Signal,
     /// The signal that came while starting.
     told: Option<&'static str>,
+    /// Whether the service manager is told.
+    notifies: bool,
 }
 
 impl StopSignals {
@@ -39,12 +44,18 @@ impl StopSignals {
     /// [`RunError::Signals`]: the system refuses.
     pub fn watch() -> Result<Self, RunError> {
         let runtime =
-            Builder::new_current_thread().enable_io().max_blocking_threads(1).build().map_err(RunError::Signals)?;
+            Builder::new_current_thread().enable_all().max_blocking_threads(2).build().map_err(RunError::Signals)?;
         let inside = runtime.enter();
         let watch = |kind| signal(kind).map_err(RunError::Signals);
         let (terminate, interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
         drop(inside);
-        Ok(Self { runtime: Some(runtime), terminate, interrupt, told: None })
+        Ok(Self { runtime: Some(runtime), terminate, interrupt, told: None, notifies: false })
+    }
+
+    /// Tells the service manager that started the process when the server is up, that it is alive, and when it stops.
+    pub(crate) fn with_service_manager(mut self) -> Self {
+        self.notifies = true;
+        self
     }
 
     /// Does what starts a server, in a thread of its own, and gives its result. The first signal meanwhile waits for
@@ -94,6 +105,10 @@ impl StopSignals {
 
     async fn run_until_told(&mut self, server: Server) -> Result<(), RunError> {
         let told = self.told.take();
+        let watchdog = watchdog(Arc::clone(&server.host), self.notifies);
+        if self.notifies {
+            system::notify("READY=1");
+        }
         let first = async {
             match told {
                 Some(name) => name,
@@ -109,7 +124,11 @@ impl StopSignals {
                 tracing::error!("a thread of the data path has failed: stopping");
                 true
             }
+            () = watchdog => true,
         };
+        if self.notifies {
+            system::notify("STOPPING=1");
+        }
         let stopped = tokio::task::spawn_blocking(move || server.stop_within(STOP_GRACE));
         tokio::select! {
             _ = stopped => if failed { Err(RunError::DataPath) } else { Ok(()) },
@@ -127,6 +146,23 @@ impl Drop for StopSignals {
             // A start or a stop that was cut short may still be under way.
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Tells the service manager that the data path is alive, as often as it wants to hear it. A thread that hangs keeps it
+/// silent, and the service manager does what it is there for. Never ends.
+async fn watchdog(host: Arc<Host>, notifies: bool) {
+    let Some(interval) = system::watchdog_interval().filter(|_| notifies) else {
+        return std::future::pending().await;
+    };
+    loop {
+        let asked = Arc::clone(&host);
+        if tokio::task::spawn_blocking(move || asked.answers()).await.unwrap_or(false) {
+            system::notify("WATCHDOG=1");
+        } else {
+            tracing::error!("a thread of the data path does not answer");
+        }
+        tokio::time::sleep(interval).await;
     }
 }
 

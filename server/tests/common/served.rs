@@ -22,9 +22,15 @@ pub(crate) fn free_portal() -> SocketAddr {
 impl Served {
     /// Serves the state of `host`, with a portal of the default group; its log is in the file `log` there.
     pub(crate) fn start(host: &Host) -> Self {
+        Self::start_with(host, |_| {})
+    }
+
+    /// The same, with changes of the command line or environment.
+    pub(crate) fn start_with(host: &Host, change: impl FnOnce(&mut Command)) -> Self {
         let portal = free_portal();
         let log = std::fs::File::create(host.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_lunette"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lunette"));
+        command
             .arg("serve")
             .arg("--state")
             .arg(host.state())
@@ -32,9 +38,9 @@ impl Served {
             .arg(host.socket())
             .args(["--portal", &portal.to_string()])
             .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .stderr(log);
+        change(&mut command);
+        let child = command.spawn().unwrap();
         let served = Self { child, portal };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(portal).is_err() || !host.socket().exists() {

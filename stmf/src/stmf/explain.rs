@@ -4,7 +4,7 @@ use scsi_core::Guid;
 use serde::Serialize;
 
 use super::{LoginRefusal, State, Stmf, folded};
-use crate::config::{GroupKind, Scope, ViewEntry};
+use crate::config::{Config, GroupKind, Scope, ViewEntry};
 
 /// What an initiator sees at a target, what it does not see, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,45 +94,8 @@ impl Stmf {
         let (initiator, target) = (folded(initiator), folded(target));
         let scope = config.scope_of(&initiator, &target);
         let name = |kind, id| config.group_by_id(kind, id).map(|group| group.name().to_owned());
-        let host_name = |entry: &ViewEntry| name(GroupKind::Host, entry.scope.host_group?);
-        let target_name = |entry: &ViewEntry| name(GroupKind::Target, entry.scope.target_group?);
-
-        let mut luns = Vec::new();
-        let mut hidden = Vec::new();
-        let registered = live.lus.keys().copied();
-        let units: std::collections::BTreeSet<Guid> = registered.chain(config.units_with_views()).collect();
-        for lu in units {
-            let entries = config.views(lu);
-            let state = live.lus.get(&lu).map(|unit| unit.state);
-            let reason = match (entries.iter().find(|entry| covers(entry.scope, scope)), state) {
-                (Some(entry), Some(State::Online)) => {
-                    luns.push(ExplainedLun {
-                        lun: entry.lun,
-                        lu,
-                        view_entry: entry.index,
-                        host_group: host_name(entry),
-                        target_group: target_name(entry),
-                    });
-                    continue;
-                }
-                (Some(entry), Some(state)) => HiddenReason::NotOnline { lun: entry.lun, state },
-                (Some(entry), None) => HiddenReason::NotRegistered { lun: entry.lun },
-                (None, _) if entries.is_empty() => HiddenReason::NoView,
-                (None, _) => {
-                    let ours = |entry: &&ViewEntry| {
-                        entry.scope.host_group.is_none() || entry.scope.host_group == scope.host_group
-                    };
-                    let groups: Vec<String> = entries.iter().filter(ours).filter_map(target_name).collect();
-                    if groups.is_empty() {
-                        HiddenReason::OtherHostGroups { groups: entries.iter().filter_map(host_name).collect() }
-                    } else {
-                        HiddenReason::OtherTargetGroups { groups }
-                    }
-                }
-            };
-            hidden.push(HiddenLun { lu, reason });
-        }
-        luns.sort_by_key(|entry| entry.lun);
+        let state = |lu| live.lus.get(&lu).map(|unit| unit.state);
+        let (luns, hidden) = explain_views(config, live.lus.keys().copied(), state, &initiator, &target);
 
         let sessions = live.by_initiator.get(&initiator).into_iter().flatten();
         let sessions = sessions.filter(|id| live.sessions.get(id).is_some_and(|s| s.nexus().target == target));
@@ -148,6 +111,56 @@ impl Stmf {
             target,
         }
     }
+}
+
+/// What `initiator` sees at `target` by a configuration, ascending by LUN, and the logical units that it does not see,
+/// ascending by name. `units` are those there are besides the ones with view entries, `state` tells the state of one;
+/// `None`: nobody has registered it. Names are folded already.
+pub fn explain_views(
+    config: &Config,
+    units: impl Iterator<Item = Guid>,
+    state: impl Fn(Guid) -> Option<State>,
+    initiator: &str,
+    target: &str,
+) -> (Vec<ExplainedLun>, Vec<HiddenLun>) {
+    let scope = config.scope_of(initiator, target);
+    let name = |kind, id| config.group_by_id(kind, id).map(|group| group.name().to_owned());
+    let host_name = |entry: &ViewEntry| name(GroupKind::Host, entry.scope.host_group?);
+    let target_name = |entry: &ViewEntry| name(GroupKind::Target, entry.scope.target_group?);
+    let (mut luns, mut hidden) = (Vec::new(), Vec::new());
+    let units: std::collections::BTreeSet<Guid> = units.chain(config.units_with_views()).collect();
+    for lu in units {
+        let entries = config.views(lu);
+        let state = state(lu);
+        let reason = match (entries.iter().find(|entry| covers(entry.scope, scope)), state) {
+            (Some(entry), Some(State::Online)) => {
+                luns.push(ExplainedLun {
+                    lun: entry.lun,
+                    lu,
+                    view_entry: entry.index,
+                    host_group: host_name(entry),
+                    target_group: target_name(entry),
+                });
+                continue;
+            }
+            (Some(entry), Some(state)) => HiddenReason::NotOnline { lun: entry.lun, state },
+            (Some(entry), None) => HiddenReason::NotRegistered { lun: entry.lun },
+            (None, _) if entries.is_empty() => HiddenReason::NoView,
+            (None, _) => {
+                let ours =
+                    |entry: &&ViewEntry| entry.scope.host_group.is_none() || entry.scope.host_group == scope.host_group;
+                let groups: Vec<String> = entries.iter().filter(ours).filter_map(target_name).collect();
+                if groups.is_empty() {
+                    HiddenReason::OtherHostGroups { groups: entries.iter().filter_map(host_name).collect() }
+                } else {
+                    HiddenReason::OtherTargetGroups { groups }
+                }
+            }
+        };
+        hidden.push(HiddenLun { lu, reason });
+    }
+    luns.sort_by_key(|entry| entry.lun);
+    (luns, hidden)
 }
 
 /// Whether a view entry for `entry` holds for a nexus whose ends are in the groups of `nexus`.

@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod isns;
 mod load;
+mod package;
 mod radius;
 mod reflink;
 mod startup;
@@ -75,6 +76,7 @@ pub(crate) fn checks() -> Vec<Check> {
         startup::CHECKS,
         crash::CHECKS,
         bad_input::CHECKS,
+        package::CHECKS,
     ]
     .into_iter()
     .flat_map(all)

@@ -4,7 +4,7 @@ use iscsit::config::{
     AuthMethod, Change, ChapMinimum, ConfigError, DefaultsPatch, ISCSI_PORT, InitiatorPatch, Patch, Portal,
     PropertyError, PropertyOwner, PropertyReason, Redirection, Target, TargetPatch,
 };
-use stmf::config::Access;
+use stmf::config::{Access, GroupKind};
 
 use super::error::state_change;
 use super::{Engine, done};
@@ -40,17 +40,35 @@ impl Engine {
         let patch = target_patch(settings)?;
         let online = self.is_online(target);
         let (name, changes) = self.configuration.iscsi.plan_modify_target(target, &patch, online)?;
-        let mut ports = Vec::new();
+        let (mut ports, mut stmf) = (Vec::new(), None);
         for change in &changes {
             // A renamed target keeps its number.
             if let Change::RemoveTarget(old) = change {
                 ports.push((old.to_string(), None));
                 ports.push((name.to_string(), self.configuration.ports.get(old.as_str()).copied()));
+                stmf = self.rename_member(old.as_str(), name.as_str())?;
             }
         }
-        self.commit(Transaction { iscsi: changes, ports, ..Transaction::default() })?;
+        self.commit(Transaction { stmf, iscsi: changes, ports, ..Transaction::default() })?;
         self.number_ports();
         Ok(Done { warnings: self.target_warnings(name.as_str()), name: Some(name.to_string()), ..done() })
+    }
+
+    /// A renamed target stays in its target group, unless its new name is in one already.
+    fn rename_member(&self, old: &str, new: &str) -> Result<Option<stmf::config::Change>, ApiError> {
+        let stmf = &self.configuration.stmf;
+        let Some(group) = stmf.group_of(GroupKind::Target, old).map(|group| group.name().to_owned()) else {
+            return Ok(None);
+        };
+        let is_in_one = stmf.group_of(GroupKind::Target, new).is_some();
+        let change = stmf.batch(|draft| {
+            draft.apply(draft.config().remove_member(GroupKind::Target, &group, old)?);
+            if !is_in_one {
+                draft.apply(draft.config().add_member(GroupKind::Target, &group, new)?);
+            }
+            Ok::<(), ApiError>(())
+        })?;
+        Ok(Some(change))
     }
 
     pub(super) fn delete_target(&mut self, target: &str, force: bool) -> Result<Done, ApiError> {

@@ -106,6 +106,22 @@ impl Engine {
         Ok(Done { name: Some(text(guid)), ..done() })
     }
 
+    pub(super) fn clear_reservations(&mut self, lu: &str) -> Result<Done, ApiError> {
+        let guid = stmf::guid::parse(lu)?;
+        let unit = self.units.get(&guid).ok_or_else(|| not_found(lu))?;
+        let refuse = |reason: String| ApiError::new(ErrorKind::Internal, "meta file error").hint(reason);
+        match &unit.lu {
+            Some(open) => open.clear_reservations().map_err(|error| refuse(error.to_string()))?,
+            None => {
+                let mut identity = unit.identity().map_err(refuse)?;
+                identity.reservations.clear();
+                unit::save(&unit.record_file(), &identity)?;
+            }
+        }
+        self.audit(&format!("all reservations of lu {guid:X} are cleared"));
+        Ok(Done { name: Some(text(guid)), ..done() })
+    }
+
     pub(super) fn delete_lu(&mut self, lu: &str, keep_views: bool) -> Result<Done, ApiError> {
         let guid = stmf::guid::parse(lu)?;
         let views = !self.configuration.stmf.views(guid).is_empty();

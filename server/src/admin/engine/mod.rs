@@ -23,6 +23,7 @@ use super::api::{Answer, ApiError, Done, ErrorKind, Request};
 use super::live::Live;
 use crate::config_store::{ConfigStore, StoreError};
 use crate::model::{Configuration, Transaction};
+use audit::AuditLog;
 use unit::Unit;
 
 /// How many logical units are taken out of service at a time when the server stops.
@@ -46,6 +47,7 @@ pub struct Engine {
     guid_counter: u16,
     /// On whose behalf the operation runs that is being carried out.
     actor: String,
+    audit_log: AuditLog,
 }
 
 impl std::fmt::Debug for Engine {
@@ -67,7 +69,9 @@ impl Engine {
             tracing::warn!("{}: {problem}", store.path().display());
         }
         let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
-        Ok(Self::new(store, configuration, state, load_problems))
+        let mut engine = Self::new(store, configuration, state, load_problems);
+        engine.audit_log = AuditLog::of(&engine.state);
+        Ok(engine)
     }
 
     /// An empty configuration that is gone with the process.
@@ -80,7 +84,17 @@ impl Engine {
 
     fn new(store: ConfigStore, configuration: Configuration, state: PathBuf, load_problems: Vec<String>) -> Self {
         let units = configuration.lus.values().map(|record| (record.guid, Unit::new(record.clone()))).collect();
-        Self { store, configuration, state, units, live: None, load_problems, guid_counter: 0, actor: SYSTEM.into() }
+        Self {
+            store,
+            configuration,
+            state,
+            units,
+            live: None,
+            load_problems,
+            guid_counter: 0,
+            actor: SYSTEM.into(),
+            audit_log: AuditLog::default(),
+        }
     }
 
     /// The configuration as it is now: what live objects are made from at the start.
@@ -139,7 +153,7 @@ impl Engine {
 
     /// Logs something done that is no change of the configuration.
     fn audit(&self, line: &str) {
-        audit::line_by(&self.actor, line);
+        self.audit_log.line_by(&self.actor, line);
     }
 
     /// Carries out one operation.
@@ -174,6 +188,7 @@ impl Engine {
             Request::DeleteLu { lu, keep_views } => self.delete_lu(&lu, keep_views).map(Answer::Done),
             Request::ListLus { after, limit } => self.list_some_lus(after.as_deref(), limit).map(Answer::Lus),
             Request::SetLuState { lu, online } => self.set_lu_state(&lu, online).map(Answer::Done),
+            Request::ClearReservations { lu } => self.clear_reservations(&lu).map(Answer::Done),
             Request::ListPorts {} => Ok(Answer::Ports(self.list_ports())),
             Request::SetPortState { target, online } => self.set_port_state(&target, online).map(Answer::Done),
             Request::CreateTarget { settings } => self.create_target(settings).map(Answer::Done),
@@ -212,7 +227,7 @@ impl Engine {
             return Ok(());
         }
         self.store.commit(&transaction)?;
-        audit::log(&self.actor, &self.configuration, &transaction);
+        self.audit_log.log(&self.actor, &self.configuration, &transaction);
         let published = self.live.is_some().then(|| transaction.clone());
         self.configuration.commit(transaction);
         if let (Some(live), Some(transaction)) = (&self.live, published) {

@@ -1,8 +1,8 @@
 //! What is going on: the service, everything at one glance, and why an initiator sees what it sees.
 
 use iscsit::config::{AuthMethod, Target};
-use stmf::DeviceName;
 use stmf::config::{Access, Group, GroupKind};
+use stmf::{DeviceName, HiddenLun, HiddenReason, State};
 
 use super::Engine;
 use super::views::text;
@@ -63,7 +63,12 @@ impl Engine {
         }
         warnings.extend(self.live.iter().flat_map(|live| live.troubles()));
         let (service, targets) = (self.service_state(), self.list_targets());
-        StatusReport { service, data_path, lus, targets, sessions, warnings }
+        let load = self.live.as_ref().map(|live| {
+            let mut load = Traffic::default();
+            live.statistics().targets.values().for_each(|traffic| load.add(traffic));
+            load
+        });
+        StatusReport { service, data_path, load, lus, targets, sessions, warnings }
     }
 
     /// Counters: of units from the units themselves, of targets from the live objects.
@@ -72,15 +77,17 @@ impl Engine {
         for (guid, unit) in &self.units {
             let Some(lu) = &unit.lu else { continue };
             let counters = lu.snapshot().statistics;
-            let traffic = Traffic {
-                reads: counters.reads,
-                writes: counters.writes,
-                read_bytes: counters.read_bytes,
-                written_bytes: counters.written_bytes,
-                errors: counters.errors,
-            };
-            statistics.lus.insert(text(*guid), traffic);
+            // What the unit counts itself includes other transports; times are the port provider's.
+            let traffic = statistics.lus.entry(text(*guid)).or_default();
+            traffic.reads = counters.reads;
+            traffic.writes = counters.writes;
+            traffic.read_bytes = counters.read_bytes;
+            traffic.written_bytes = counters.written_bytes;
+            traffic.errors = counters.errors;
         }
+        let (units, targets) = (&self.units, &self.configuration.iscsi);
+        statistics.lus.retain(|lu, _| stmf::guid::parse(lu).is_ok_and(|guid| units.contains_key(&guid)));
+        statistics.targets.retain(|target, _| targets.target(target).is_some());
         Ok(statistics)
     }
 
@@ -116,31 +123,21 @@ impl Engine {
         let stmf = &self.configuration.stmf;
         let name = target.name.as_str();
         let (admitted, login) = self.explain_login(initiator, group, target);
-        let scope = stmf.scope_of(initiator.as_str(), name);
-        let (mut seen, mut unseen) = (Vec::new(), Vec::new());
-        for entry in stmf.resolve(scope) {
-            match self.why_not_online(entry.lu) {
-                None => seen.push(self.view_info(&entry)),
-                Some(reason) => unseen.push(Unseen { lu: text(entry.lu), reason }),
-            }
-        }
-        for guid in self.units.keys() {
-            let given = |entries: &[ViewInfo]| entries.iter().any(|entry| entry.lu == text(*guid));
-            if given(&seen) || unseen.iter().any(|other| other.lu == text(*guid)) {
-                continue;
-            }
-            let views: Vec<ViewInfo> = stmf.views(*guid).iter().map(|entry| self.view_info(entry)).collect();
-            let reason = if views.is_empty() {
-                "it has no view entry".to_owned()
-            } else {
-                let all = |name: &Option<String>| name.clone().unwrap_or_else(|| "All".into());
-                let scopes = views.iter().map(|view| {
-                    format!("host group {} at target group {}", all(&view.host_group), all(&view.target_group))
-                });
-                format!("its view entries are for {}", scopes.collect::<Vec<_>>().join(", "))
-            };
-            unseen.push(Unseen { lu: text(*guid), reason });
-        }
+        // Without a server it is explained what one would show.
+        let state = |guid| match &self.live {
+            Some(live) => live.lu_state(guid).map(state),
+            None => self.units.contains_key(&guid).then_some(State::Online),
+        };
+        let (luns, hidden) = stmf::explain_views(stmf, self.units.keys().copied(), state, initiator.as_str(), name);
+        let seen = luns.into_iter().map(|lun| ViewInfo {
+            lu: text(lun.lu),
+            index: lun.view_entry,
+            host_group: lun.host_group,
+            target_group: lun.target_group,
+            lun: lun.lun,
+        });
+        let unseen = hidden.into_iter().map(|unit| Unseen { reason: self.why(&unit), lu: text(unit.lu) });
+        let (seen, unseen) = (seen.collect(), unseen.collect());
         TargetExplanation {
             target: name.to_owned(),
             target_group: stmf.group_of(GroupKind::Target, name).map(|group| group.name().to_owned()),
@@ -189,16 +186,35 @@ impl Engine {
         (admitted, words)
     }
 
-    /// Why a unit with a view entry serves nobody.
-    fn why_not_online(&self, guid: stmf::Guid) -> Option<String> {
-        let Some(unit) = self.units.get(&guid) else {
-            return Some("there is no such logical unit: the view entry waits for it".into());
-        };
-        let Some(live) = &self.live else { return None };
-        match live.lu_state(guid) {
-            Some(ObjectState::Online) => None,
-            Some(state) => Some(format!("the logical unit is {state}: stmfadm online-lu {guid:X}")),
-            None => Some(unit.problem.clone().unwrap_or_else(|| "the logical unit is not registered".into())),
+    /// Why a unit is not seen, in words.
+    fn why(&self, unit: &HiddenLun) -> String {
+        match &unit.reason {
+            HiddenReason::NoView => "it has no view entry: stmfadm add-view".into(),
+            HiddenReason::NotOnline { state, .. } => {
+                format!("the logical unit is {state}: stmfadm online-lu {:X}", unit.lu)
+            }
+            HiddenReason::NotRegistered { .. } => match self.units.get(&unit.lu) {
+                None => "there is no such logical unit: the view entry waits for it".into(),
+                Some(unit) => unit.problem.clone().unwrap_or_else(|| "the logical unit is not registered".into()),
+            },
+            HiddenReason::OtherHostGroups { .. } | HiddenReason::OtherTargetGroups { .. } => {
+                let all = |name: Option<String>| name.unwrap_or_else(|| "All".into());
+                let views = self.configuration.stmf.views(unit.lu).iter().map(|entry| self.view_info(entry));
+                let scopes = views.map(|view| {
+                    format!("host group {} at target group {}", all(view.host_group), all(view.target_group))
+                });
+                format!("its view entries are for {}", scopes.collect::<Vec<_>>().join(", "))
+            }
+            other => format!("{other:?}"),
         }
+    }
+}
+
+fn state(state: ObjectState) -> State {
+    match state {
+        ObjectState::Offline => State::Offline,
+        ObjectState::Onlining => State::Onlining,
+        ObjectState::Online => State::Online,
+        ObjectState::Offlining => State::Offlining,
     }
 }

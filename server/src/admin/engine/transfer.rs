@@ -1,6 +1,6 @@
 //! The configuration as a document: export, and import of one in a single transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use stmf::Guid;
 use stmf::config::{ConfigError, Draft, GroupKind};
@@ -111,17 +111,25 @@ impl Engine {
     /// Relative target port identifiers for the targets that come and go.
     fn plan_ports(&self, changes: &[iscsit::config::Change]) -> Vec<(String, Option<u16>)> {
         let mut draft = self.configuration.ports.clone();
+        let mut used: BTreeSet<u16> = draft.values().copied().collect();
+        // Everything below is taken; what is freed below lowers it again.
+        let mut lowest = 1;
         let mut ports = Vec::new();
         for change in changes {
             match change {
                 iscsit::config::Change::RemoveTarget(name) => {
-                    draft.remove(name.as_str());
+                    if let Some(number) = draft.remove(name.as_str()) {
+                        used.remove(&number);
+                        lowest = lowest.min(number);
+                    }
                     ports.push((name.to_string(), None));
                 }
                 iscsit::config::Change::PutTarget(target) if !draft.contains_key(target.name.as_str()) => {
-                    let free = (1..=u16::MAX).find(|number| !draft.values().any(|used| used == number));
+                    let free = (lowest..=u16::MAX).find(|number| !used.contains(number));
                     if let Some(number) = free {
                         draft.insert(target.name.to_string(), number);
+                        used.insert(number);
+                        lowest = number;
                     }
                     ports.push((target.name.to_string(), free));
                 }
