@@ -1,6 +1,6 @@
 //! The C interface: the header made anew, the library installed, and both tried.
 
-use crate::process::{Finished, capture, find, run_limited};
+use crate::process::{self, Finished, capture, find, run_limited};
 use crate::scratch::Scratch;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
@@ -129,6 +129,16 @@ pub(crate) fn try_installation() -> Result<Option<String>> {
         return Ok(Some("no pkg-config or no C compiler".into()));
     }
     let scratch = Scratch::new("c")?;
+    let mut command = program(&workspace::root().join("ffi/tests/c/header.c"), &scratch)?;
+    let status = command.status().context("cannot start the program that was built")?;
+    if !status.success() {
+        bail!("a program built against the installed library ended with {status}");
+    }
+    Ok(None)
+}
+
+/// Installs the library into `scratch`, and builds a program there the way a user would.
+pub(crate) fn program(source: &Path, scratch: &Scratch) -> Result<Command> {
     let prefix = scratch.join("prefix");
     install(&prefix, None, "dev")?;
     let output = Command::new("pkg-config")
@@ -137,17 +147,13 @@ pub(crate) fn try_installation() -> Result<Option<String>> {
         .output()
         .context("cannot start pkg-config")?;
     let flags = String::from_utf8_lossy(&output.stdout).into_owned();
-    let program = scratch.join("header");
-    let source = workspace::root().join("ffi/tests/c/header.c");
-    let mut words: Vec<&str> = vec![path_text(&source)?, "-o", path_text(&program)?];
+    let program = scratch.join("program");
+    let mut words: Vec<&str> = vec![path_text(source)?, "-o", path_text(&program)?];
     words.extend(flags.split_whitespace());
     capture("cc", &words)?;
-    let status = Command::new(&program).env("LD_LIBRARY_PATH", prefix.join("lib")).status();
-    let status = status.context("cannot start the program that was built")?;
-    if !status.success() {
-        bail!("a program built against the installed library ended with {status}");
-    }
-    Ok(None)
+    let mut command = process::tethered(&program);
+    command.env("LD_LIBRARY_PATH", prefix.join("lib"));
+    Ok(command)
 }
 
 fn path_text(path: &Path) -> Result<&str> {

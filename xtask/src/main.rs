@@ -14,6 +14,7 @@ mod kernel;
 mod packages;
 mod process;
 mod python;
+mod ram_disks;
 mod report;
 mod scratch;
 mod test;

@@ -145,6 +145,19 @@ pub(crate) fn test() -> Result<std::result::Result<(Tally, String), String>> {
     Ok(Ok((tally, details)))
 }
 
+/// An interpreter that has the package, in the profile of the tests; or why there is none.
+pub(crate) fn interpreter() -> Result<std::result::Result<PathBuf, String>> {
+    if let Some(reason) = missing() {
+        return Ok(Err(reason));
+    }
+    let environment = match Environment::make() {
+        Ok(environment) => environment,
+        Err(error) => return Ok(Err(format!("{error:#}"))),
+    };
+    environment.install("dev")?;
+    Ok(Ok(environment.python))
+}
+
 impl Environment {
     /// The environment in the target directory, with the tools; made, or mended, where it is not.
     fn make() -> Result<Self> {

@@ -4,7 +4,7 @@ use crate::interop::target::Kind;
 use crate::packages::{self, Need};
 use crate::process::{Finished, find, run_limited};
 use crate::report::{Tally, human, tail};
-use crate::{c, conformance, interop, kernel, python, workspace};
+use crate::{c, conformance, interop, kernel, python, ram_disks, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,11 @@ const STEPS: &[Step] = &[
     Step { name: "test", about: "unit, vector, property and two-ended tests, and the fuzz corpora", run: test },
     Step { name: "python", about: "the Python package: pip install, pytest, stubs and types", run: python_step },
     Step { name: "c", about: "C programs against the library: sanitized, under valgrind, installed", run: c_step },
+    Step {
+        name: "ram-disks",
+        about: "the small disks in Rust, Python and C: 60 libiscsi tests, QEMU",
+        run: ram_disks_step,
+    },
     Step { name: "doctest", about: "the examples in the documentation", run: doctest },
     Step { name: "doc", about: "the documentation itself, warnings fail", run: doc },
     Step { name: "bench", about: "every benchmark once, without measuring", run: bench },
@@ -234,6 +239,11 @@ fn python_step(_: &Shared) -> Result<Outcome> {
         Ok((tally, details)) => Outcome { tally, note: tally.to_string(), details },
         Err(reason) => skipped(reason),
     })
+}
+
+fn ram_disks_step(_: &Shared) -> Result<Outcome> {
+    let (tally, note, details) = ram_disks::run()?;
+    Ok(Outcome { tally, note, details })
 }
 
 fn doctest(context: &Shared) -> Result<Outcome> {

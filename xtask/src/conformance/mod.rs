@@ -1,7 +1,7 @@
 //! `cargo xtask conformance`: libiscsi's own test suite against a target, and the table that says how each test ended.
 
 mod disk;
-mod suite;
+pub(crate) mod suite;
 mod table;
 
 use crate::interop::target::Kind;

@@ -200,7 +200,8 @@ fn individual_tests(list: &str) -> impl Iterator<Item = &str> {
     list.lines().map(str::trim).filter(|line| line.starts_with("ALL.") && line.matches('.').count() == 2)
 }
 
-fn run_test(scratch: &Scratch, name: &str, url: &str) -> Result<Finished> {
+/// Runs one test, by its full name.
+pub(crate) fn run_test(scratch: &Scratch, name: &str, url: &str) -> Result<Finished> {
     // The second URL is the second path that the multipath tests want: another session, with an ISID of its own.
     // A line at a time, or the words of a test that is killed would die in its buffer.
     let mut command = tethered("stdbuf");
@@ -208,7 +209,8 @@ fn run_test(scratch: &Scratch, name: &str, url: &str) -> Result<Finished> {
     run_limited(name, command, TEST_LIMIT, &scratch.join("test.log"))
 }
 
-fn judge(finished: &Finished) -> (Verdict, String) {
+/// What became of a test.
+pub(crate) fn judge(finished: &Finished) -> (Verdict, String) {
     let output = &finished.output;
     let Some(status) = finished.status else {
         let last = output.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
