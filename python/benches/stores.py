@@ -76,37 +76,45 @@ def initiator(url: str, write: bool, block: int, seconds: float) -> None:
             pending.popleft().wait()
             done += block
         elapsed = time.perf_counter() - began
+        commands = done // block + len(pending)
         for operation in pending:
             operation.wait()
-    print(done / elapsed / (1 << 20))
+    print(done / elapsed / (1 << 20), commands)
 
 
-def measure(kind: str, write: bool, block: int, rounds: int, seconds: float) -> float:
-    best = 0.0
+def measure(kind: str, write: bool, block: int, rounds: int, seconds: float) -> tuple[float, float]:
+    """MiB/s, and the processor time in seconds that this process took for a command: the best of each."""
+    best, least = 0.0, float("inf")
     with lunette.Target(KINDS[kind]()) as target:
         for _ in range(rounds):
             command = [sys.executable, __file__, "--initiator", target.url, "--block", str(block)]
             command += ["--seconds", str(seconds)] + (["--writes"] if write else [])
-            best = max(best, float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    return best
+            began = time.process_time()
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            best = max(best, float(told[0]))
+            least = min(least, (time.process_time() - began) / int(told[1]))
+    return best, least
 
 
 def table(blocks: list[int], rounds: int, seconds: float) -> tuple[str, bool]:
-    lines = ["| Store | KiB | Reads, MiB/s | of memory | Writes, MiB/s | of memory |", "|---|---|---|---|---|---|"]
+    lines = ["| Store | KiB | Reads, MiB/s | of memory | CPU, µs | Writes, MiB/s | of memory | CPU, µs |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     enough = True
     for block in blocks:
         memory: list[float] = []
         for kind in KINDS:
-            figures = [measure(kind, write, block, rounds, seconds) for write in (False, True)]
+            measured = [measure(kind, write, block, rounds, seconds) for write in (False, True)]
+            figures = [figure for figure, _ in measured]
             memory = memory or figures
             ratios = [figure / whole for figure, whole in zip(figures, memory)]
             if block == 64 << 10 and kind in HALF and min(ratios) < 0.5:
                 enough = False
-            (read, write), (of_reads, of_writes) = figures, ratios
+            columns = [
+                f"{figure:.0f} | {ratio:.0%} | {cost * 1e6:.0f}"
+                for (figure, cost), ratio in zip(measured, ratios)
+            ]
             name = "memory" if kind == "memory" else f"`{kind}`"
-            lines.append(
-                f"| {name} | {block >> 10} | {read:.0f} | {of_reads:.0%} | {write:.0f} | {of_writes:.0%} |"
-            )
+            lines.append(f"| {name} | {block >> 10} | {columns[0]} | {columns[1]} |")
             print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(lines), enough
 

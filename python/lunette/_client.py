@@ -39,6 +39,8 @@ class Disk:
         timeout: float | None = None,
         reconnect_timeout: float | None = None,
     ) -> None:
+        # Without the secret: what is shown ends up in logs.
+        self._name = url.rpartition("@")[2].removeprefix("iscsi://").partition("?")[0]
         self._native = _native.Disk(
             url,
             initiator=initiator,
@@ -51,6 +53,9 @@ class Disk:
             timeout=timeout,
             reconnect_timeout=reconnect_timeout,
         )
+
+    def __repr__(self) -> str:
+        return f"<Disk {self._name}{' closed' if self.closed else f' {self.size} bytes'}>"
 
     def __enter__(self) -> Self:
         return self

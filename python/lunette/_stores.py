@@ -53,7 +53,8 @@ def make_store(
     made, cancel = _make_store(disk, wanted, create, read_only, loop)
     if made.size < MIN_SIZE:
         error = ConfigError(f"{made.size} bytes are no disk: the least is 1 MiB")
-        error.add_note("hint: give size='1M'; what the content leaves is zeros")
+        is_size = isinstance(disk, int)
+        error.add_note("hint: Target(64 << 20) serves 64 MiB" if is_size else "hint: Lun(..., size='1M')")
         raise error
     return made, cancel
 
@@ -75,7 +76,11 @@ def _make_store(
             length = memoryview(disk).nbytes
             return Store.memory(max(length, wanted or 0), disk), None
         case str() | os.PathLike():
-            return Store.file(os.fspath(disk), size=wanted, create=create, read_only=read_only), None
+            try:
+                return Store.file(os.fspath(disk), size=wanted, create=create, read_only=read_only), None
+            except FileNotFoundError as missing:
+                missing.add_note(f"hint: Lun({os.fspath(disk)!r}, size='1G', create=True) makes it, of any size")
+                raise
     error = ConfigError(f"{type(disk).__name__} is no disk")
     error.add_note("hint: a disk is a size, bytes, a path, or an object with pread and pwrite as in the os module")
     raise error

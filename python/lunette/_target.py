@@ -122,6 +122,9 @@ class Injection:
             self._last = hits
         return self._last
 
+    def __repr__(self) -> str:
+        return f"<Injection {self._id}: {self.hits} hits>"
+
     def remove(self) -> None:
         """Takes it out of force; commands that met it are not changed by that."""
         _ = self.hits
@@ -158,6 +161,7 @@ class Server:
         self._native = _native.Server(target=name, threads=threads, trace=trace)
         self._units: list[Unit] = []
         self._cancels: list[Callable[[], None]] = []
+        self._portals: list[str] = []
         self._luns: dict[str, int] = {}
         self._credentials = ""
         _open.add(self)
@@ -213,6 +217,10 @@ class Server:
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._native.closed
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else ", ".join(self._portals)
+        return f"<{type(self).__name__} {self.name} {state}>"
 
     # Where it is.
 

@@ -23,6 +23,9 @@ class Disk:
         """Connects; the options are those of `lunette.Disk`."""
         return cls(await asyncio.to_thread(_client.Disk, url, **options))
 
+    def __repr__(self) -> str:
+        return f"<aio.{repr(self._disk)[1:]}"
+
     async def __aenter__(self) -> Self:
         return self
 

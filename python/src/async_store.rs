@@ -29,7 +29,11 @@ impl PyAsyncStore {
         // It ends with the sender; what it has not started then is dropped, which fails the operations.
         std::thread::Builder::new()
             .name("lunette-async".into())
-            .spawn(move || dispatch(&object, &start, &waiting))
+            .spawn(move || {
+                dispatch(&object, &start, &waiting);
+                // Let go of here, or they would wait for the next call into this module.
+                let _ = Python::try_attach(move |_| drop((object, start)));
+            })
             .map_err(|error| errors::system(error.raw_os_error(), error))?;
         Ok(Self { size, capabilities, jobs: Mutex::new(jobs) })
     }

@@ -149,6 +149,16 @@ impl Geometry {
     fn revision(&self) -> &str {
         self.geometry.revision.trim_end()
     }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<Geometry {} {}: {} blocks of {} bytes>",
+            self.vendor(),
+            self.product(),
+            self.blocks(),
+            self.block_size()
+        )
+    }
 }
 
 #[pymethods]

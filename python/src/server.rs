@@ -74,6 +74,11 @@ impl Unit {
         self.lu.identity().block_size
     }
 
+    fn __repr__(&self) -> String {
+        let identity = self.lu.identity();
+        format!("<Unit {:X}: {} bytes, blocks of {}>", self.guid, identity.size, identity.block_size)
+    }
+
     /// Counters since it was made, and what stands now.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let snapshot = self.lu.snapshot();

@@ -123,6 +123,17 @@ def test_wrong_arguments_are_value_errors_that_name_them(make, error):
     assert isinstance(caught.value, lunette.LunetteError)
 
 
+def test_what_is_printed_says_what_it_is_and_no_secret():
+    with lunette.Target(SIZE, chap=("user", "a secret of ours")) as target, lunette.Disk(target.url) as disk:
+        fault = target.inject(op="READ", status=8)
+        shown = [repr(thing) for thing in (target, disk, target.units[0], disk.geometry, fault)]
+        assert target.name in shown[0] and target.portal in shown[0]
+        assert target.name in shown[1] and str(SIZE) in shown[1]
+        assert target.units[0].guid in shown[2] and "2048 blocks" in shown[3] and "0 hits" in shown[4]
+        assert not any("secret" in text for text in shown)
+    assert "closed" in repr(target) and "closed" in repr(disk)
+
+
 def test_a_port_that_is_taken_is_an_os_error():
     with lunette.Target(SIZE) as target, pytest.raises(OSError, match=target.portal) as caught:
         lunette.Target(SIZE, portals=[target.portal])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import lunette
 import pytest
@@ -300,6 +301,40 @@ pending = disk.start_read(0, 512)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=40)
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_left_of_targets_that_were_closed():
+    def held():
+        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+    def use():
+        with lunette.Target(Ram(SIZE)) as target, lunette.Disk(target.url) as disk:
+            disk.write(0, bytes(4096))
+
+    use()
+    before = held()
+    for _ in range(20):
+        use()
+    deadline = time.monotonic() + 10
+    while held() != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert held() == before
+
+
+@pytest.mark.parametrize("make", [lambda: Ram(SIZE), Awaited])
+def test_a_store_is_let_go_of_when_its_target_is_closed(make):
+    kept = make()
+    known = weakref.ref(kept)
+    target = lunette.Target(kept)
+    with lunette.Disk(target.url) as disk:
+        disk.write(0, bytes(4096))
+    target.close()
+    del kept
+    deadline = time.monotonic() + 10
+    while known() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.05)
+    assert known() is None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
