@@ -75,7 +75,7 @@ fn install(_: Kind) -> Result<()> {
         return Err(skip("this system runs systemd: it is somebody's machine, and the package would start a service"));
     }
     let present = capture("dpkg-query", &["-W", "-f", "${db:Status-Status}", "lunette"]).unwrap_or_default();
-    if present != "" && present != "not-installed" || Path::new(STATE).exists() {
+    if (!present.is_empty() && present != "not-installed") || Path::new(STATE).exists() {
         return Err(skip("lunette is installed here, or its state is"));
     }
     let scratch = Scratch::new("package")?;
