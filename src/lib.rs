@@ -6,11 +6,14 @@
 //! | `client` | `client`: disks over the network, blocking |
 //! | `tokio` | the client for tokio, `client::tokio` |
 //! | `loopback` | `loopback`: sessions and commands in the process, without a wire |
+//! | `fc` | `fct`: Fibre Channel targets over an adapter of yours, or one in software |
 //!
 //! Without features nothing here opens a socket, starts a thread or reads a clock, and each layer is of use alone:
 //! [`iscsi_proto`], [`scsi_core`], [`stmf`], [`lu_sbd`], [`iscsit`].
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "fc")]
+pub use fct;
 #[cfg(feature = "client")]
 pub use lunette_client as client;
 #[cfg(feature = "loopback")]
