@@ -4,6 +4,7 @@
 //! same functions. Each takes any bytes and returns when all is well; a panic is a finding, be it the code's own or a
 //! claim below that does not hold.
 
+mod fc;
 mod login;
 mod scsi;
 mod storage;
@@ -29,6 +30,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("sense", scsi::sense),
     ("designators", scsi::designators),
     ("transport_id", scsi::transport_id),
+    ("fc_frames", fc::frames),
     ("lu_record", storage::lu_record),
     ("lu_properties", storage::lu_properties),
 ];
