@@ -122,6 +122,7 @@ impl Connection {
             exp_stat_sn: 0,
             free: (0..workload.depth as u32).rev().collect(),
             started: vec![Instant::now(); workload.depth],
+            // Untouched pages of it cost nothing: a thousand idle sessions fit.
             buffer: vec![0; 1 << 20],
             have: 0,
             skip: 0,

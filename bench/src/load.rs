@@ -39,6 +39,41 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// What sessions cost that do nothing: memory of the target without and with them, and its processor time meanwhile.
+pub(crate) fn idle(arguments: &Arguments) -> Result<()> {
+    let portal = arguments.portal()?;
+    let iqn: String = arguments.get("iqn")?.context("--iqn is missing")?;
+    let lun = arguments.get("lun")?.unwrap_or(0);
+    let pid: String = arguments.get("pid")?.context("--pid is missing")?;
+    let count: usize = arguments.get("sessions")?.unwrap_or(200);
+    let before = resident_kib(&pid)?;
+    let workload = Workload { sessions: count, ..Workload::parse("read-4k-1x1")? };
+    let payload = Bytes::new();
+    let mut sessions = Vec::new();
+    for index in 0..count {
+        sessions.push(Connection::open(portal, Some((&iqn, lun)), &workload, index, &payload)?);
+    }
+    // Buffers of the logins are given back after a while.
+    std::thread::sleep(Duration::from_secs(2));
+    let (cpu, with) = (cpu_seconds(&pid)?, resident_kib(&pid)?);
+    std::thread::sleep(Duration::from_secs(2));
+    let used = cpu_seconds(&pid)? - cpu;
+    println!(
+        "idle\tsessions={count}\tbefore_kib={before}\twith_kib={with}\teach_kib={:.1}\tcpu={used:.3}",
+        (with as f64 - before as f64) / count as f64
+    );
+    drop(sessions);
+    Ok(())
+}
+
+/// Resident memory of a process.
+fn resident_kib(pid: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}
+
 /// What a workload came to.
 struct Figures {
     seconds: f64,

@@ -11,9 +11,11 @@ mod target;
 mod workload;
 
 use anyhow::{Context, Result, bail};
+use lu_sbd::store::MemoryStore;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 const HELP: &str = "\
 The programs of `cargo xtask bench-peers`.
@@ -23,6 +25,9 @@ Usage: lunette-bench target --portal ADDR:PORT [--file PATH] [--size BYTES] [--i
        lunette-bench raw --portal ADDR:PORT
        lunette-bench load --portal ADDR:PORT [--iqn NAME] [--lun N] [--pid PID] [--seconds S] [--cpu N]
                           [--fill true] WORKLOAD...
+
+       lunette-bench idle --portal ADDR:PORT --iqn NAME [--lun N] --pid PID [--sessions N]
+       lunette-bench path [--bytes N] [--rounds N] read|write
 
 A workload is named OP-SIZE-SESSIONSxDEPTH[-digest][-fua]: read-4k-8x32, write-64k-8x1-fua, mix-1m-1x32-digest.
 4k goes to random places, longer ones in sequence. Without --iqn the load is for 'raw'.
@@ -83,8 +88,29 @@ fn run() -> Result<()> {
             }
             load::run(&arguments)
         }
+        "idle" => load::idle(&arguments),
+        "path" => path(&arguments),
         _ => bail!("no command '{command}'\n\n{HELP}"),
     }
+}
+
+/// Commands through the whole path without a socket: for callgrind, which counts instructions.
+fn path(arguments: &Arguments) -> Result<()> {
+    let (writes, bytes) = match arguments.words.first().map(String::as_str) {
+        Some("read") => (false, arguments.get("bytes")?.unwrap_or(4096)),
+        Some("write") => (true, arguments.get("bytes")?.unwrap_or(4096)),
+        _ => bail!("read or write?"),
+    };
+    let batch = (1u32 << 17).div_euclid(bytes).clamp(1, 32);
+    let mut path = lunette_bench::path::Path::new(Arc::new(MemoryStore::new(16 << 20)), false);
+    let started = std::time::Instant::now();
+    let rounds = arguments.get("rounds")?.unwrap_or(2000);
+    for _ in 0..rounds {
+        path.batch(writes, batch, bytes);
+    }
+    let each = started.elapsed() / (rounds * batch);
+    println!("{} commands, {} ns each, {} bytes sent", rounds * batch, each.as_nanos(), path.sent());
+    Ok(())
 }
 
 /// Keeps this process on one processor.

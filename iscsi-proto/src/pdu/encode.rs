@@ -9,8 +9,9 @@ use crate::digest::{self, DIGEST_LEN, Digests, crc32c, crc32c_slices};
 /// A payload up to this length is copied behind its header, in bytes: a slice of its own costs more.
 pub const INLINE_PAYLOAD_LEN: usize = 256;
 
-/// Header space is taken from pieces of this size, in bytes.
-const ARENA_LEN: usize = 16 * 1024;
+/// Header space is taken from pieces of this size, in bytes. Two of them are used in turn: while the slices of one are on
+/// their way, the other is filled.
+const ARENA_LEN: usize = 4 * 1024;
 
 /// What an encoder needs to know of a PDU.
 pub trait EncodePdu {
@@ -48,6 +49,8 @@ pub enum EncodeError {
 pub struct Encoder {
     /// Encoded and not yet handed out.
     tail: BytesMut,
+    /// The piece before this one, used again once nobody holds a slice of it.
+    before: BytesMut,
     digests: Digests,
     /// The next digest of each kind set here is made wrong.
     spoiled: Digests,
@@ -142,7 +145,11 @@ impl Encoder {
         const MOST: usize = BHS_LEN + MAX_AHS_LEN + DIGEST_LEN + INLINE_PAYLOAD_LEN + 3 + DIGEST_LEN;
         if self.tail.capacity() - self.tail.len() < MOST {
             self.finish(out);
-            self.tail.reserve(ARENA_LEN);
+            std::mem::swap(&mut self.tail, &mut self.before);
+            self.tail.clear();
+            if !self.tail.try_reclaim(ARENA_LEN) {
+                self.tail = BytesMut::with_capacity(ARENA_LEN);
+            }
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Positioned input and output on a descriptor: what files and block devices have in common.
 
-use bytes::Bytes;
-use rustix::buffer::spare_capacity;
+use bytes::{Bytes, BytesMut};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use smallvec::SmallVec;
@@ -11,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
 
-use super::{Error, Operation};
+use super::{Error, Operation, buffers};
 
 /// How many slices one system call takes (IOV_MAX of Linux).
 const MAX_SLICES: usize = 1024;
@@ -65,25 +64,25 @@ impl Descriptor {
 
     /// Appends `length` bytes from `offset` on to a new buffer; what lies past the end of the file is zeros.
     pub(super) fn read(&self, offset: u64, length: usize) -> Result<Bytes, Error> {
-        let mut buffer: Vec<u8> = Vec::with_capacity(length);
+        let mut buffer = buffers::take(length);
         while buffer.len() < length {
-            // The capacity may be larger than asked for.
             let done = buffer.len();
-            let result = if buffer.capacity() == length {
-                rustix::io::pread(&self.fd, spare_capacity(&mut buffer), offset + done as u64)
-            } else {
-                buffer.resize(length, 0);
-                let result = rustix::io::pread(&self.fd, &mut buffer[done..], offset + done as u64);
-                buffer.truncate(done + result.unwrap_or(0));
-                result
-            };
-            match result {
-                Ok(0) => buffer.resize(length, 0),
-                Ok(_) | Err(Errno::INTR) => {}
+            let room = &mut buffer.spare_capacity_mut()[..length - done];
+            match rustix::io::pread(&self.fd, room, offset + done as u64) {
+                Ok(([], _)) => buffer.resize(length, 0),
+                Ok((read, _)) => {
+                    let read = read.len();
+                    // SAFETY: the system initialised so many bytes from the start of the spare capacity.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        buffer.set_len(done + read);
+                    }
+                }
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(self.error(Operation::Read, errno, offset, length as u64)),
             }
         }
-        Ok(Bytes::from(buffer))
+        Ok(buffers::lend(buffer))
     }
 
     pub(super) fn read_into(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
@@ -107,9 +106,9 @@ impl Descriptor {
         if !self.nowait_read.load(Ordering::Relaxed) {
             return None;
         }
-        let mut buffer: Vec<u8> = Vec::with_capacity(length);
+        let mut buffer = buffers::take(length);
         match preadv2_nowait(&self.fd, &mut buffer, length, offset) {
-            Ok(()) if buffer.len() == length => Some(Bytes::from(buffer)),
+            Ok(()) if buffer.len() == length => Some(buffers::lend(buffer)),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 self.nowait_read.store(false, Ordering::Relaxed);
                 None
@@ -268,7 +267,7 @@ impl Descriptor {
 
 /// As `preadv2` with `RWF_NOWAIT`, appending at most `length` bytes to the spare capacity of `buffer`.
 #[allow(unsafe_code)]
-fn preadv2_nowait(fd: &impl AsFd, buffer: &mut Vec<u8>, length: usize, offset: u64) -> Result<(), Errno> {
+fn preadv2_nowait(fd: &impl AsFd, buffer: &mut BytesMut, length: usize, offset: u64) -> Result<(), Errno> {
     let spare = buffer.spare_capacity_mut();
     let vector = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: length.min(spare.len()) };
     let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;

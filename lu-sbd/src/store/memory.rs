@@ -1,7 +1,6 @@
 //! A store in memory.
 
-use bytes::Bytes;
-use std::collections::HashMap;
+use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,28 +13,74 @@ const PAGE_BYTES: usize = 4096;
 const CHUNK_PAGES: usize = 16;
 const CHUNK_BYTES: u64 = (PAGE_BYTES * CHUNK_PAGES) as u64;
 const SHARDS: usize = 64;
+/// Chunks of one leaf of a shard's table.
+const LEAF: usize = 256;
 
-/// A sparse disk in memory. Only what was written takes room; what is deallocated in whole pages of 4 KiB is freed.
+/// A sparse disk in memory. Memory is taken in chunks of 64 KiB, of which the system backs what was written; chunks of
+/// which everything was deallocated are freed.
 ///
-/// Buffers are immutable once written: a read lends them instead of copying, and a write puts new ones in their place.
-/// (The buffers of the writer are not kept: a slice of a large receive buffer would pin all of it.) Old buffers that
-/// are partly overwritten cost at most as much again as the data: then the chunk is copied together.
+/// A read lends the chunk's own bytes instead of copying them. A write goes to its place in the chunk while nobody holds
+/// such a loan, and into a fresh chunk otherwise: what was lent does not change. (The buffers of the writer are not kept:
+/// a slice of a large receive buffer would pin all of it.) In steady state neither allocates.
 pub struct MemoryStore {
     capacity: AtomicU64,
     shards: Box<[Mutex<Shard>]>,
 }
 
-type Shard = HashMap<u64, Box<Chunk>>;
-
-/// One page: `PAGE_BYTES` of `buffer` from `start` on. Neighbours that were written together share the buffer.
-#[derive(Clone)]
-struct Page {
-    buffer: Bytes,
-    start: u32,
+/// The chunks whose number has the same rest, in leaves that are made when they are needed.
+#[derive(Default)]
+struct Shard {
+    leaves: Vec<Option<Box<[Option<Chunk>; LEAF]>>>,
 }
 
-#[derive(Default)]
-struct Chunk([Option<Page>; CHUNK_PAGES]);
+/// 64 KiB of the disk.
+struct Chunk {
+    /// All of it; what lies in pages that are not present means nothing.
+    data: Bytes,
+    /// A bit for each page that was written.
+    present: u16,
+}
+
+impl Shard {
+    fn get(&self, chunk: u64) -> Option<&Chunk> {
+        let (leaf, place) = place(chunk);
+        self.leaves.get(leaf)?.as_ref()?[place].as_ref()
+    }
+
+    /// The place of a chunk, whether it is there or not.
+    fn entry(&mut self, chunk: u64) -> &mut Option<Chunk> {
+        let (leaf, place) = place(chunk);
+        if self.leaves.len() <= leaf {
+            self.leaves.resize_with(leaf + 1, || None);
+        }
+        &mut self.leaves[leaf].get_or_insert_with(|| Box::new([const { None }; LEAF]))[place]
+    }
+
+    /// The place of a chunk, if its leaf is there.
+    fn find_mut(&mut self, chunk: u64) -> Option<&mut Option<Chunk>> {
+        let (leaf, place) = place(chunk);
+        Some(&mut self.leaves.get_mut(leaf)?.as_mut()?[place])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Chunk> {
+        self.leaves.iter().flatten().flat_map(|leaf| leaf.iter().flatten())
+    }
+
+    /// Forgets the chunks from `first` on; `shard` is its own number.
+    fn truncate(&mut self, shard: u64, first: u64) {
+        let kept = first.saturating_sub(shard).div_ceil(SHARDS as u64) as usize;
+        self.leaves.truncate(kept.div_ceil(LEAF));
+        if let Some(Some(leaf)) = self.leaves.get_mut(kept / LEAF) {
+            leaf[kept % LEAF..].fill_with(|| None);
+        }
+    }
+}
+
+/// Leaf and place of a chunk in its shard.
+fn place(chunk: u64) -> (usize, usize) {
+    let index = (chunk / SHARDS as u64) as usize;
+    (index / LEAF, index % LEAF)
+}
 
 impl MemoryStore {
     /// A disk of `capacity` bytes that reads as zeros.
@@ -45,11 +90,11 @@ impl MemoryStore {
 
     /// Bytes of memory that hold data now: whole pages.
     pub fn allocated(&self) -> u64 {
-        let pages = |shard: &Mutex<Shard>| -> usize {
+        let pages = |shard: &Mutex<Shard>| -> u64 {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.values().map(|chunk| chunk.0.iter().flatten().count()).sum()
+            shard.iter().map(|chunk| u64::from(chunk.present.count_ones())).sum()
         };
-        (self.shards.iter().map(pages).sum::<usize>() * PAGE_BYTES) as u64
+        self.shards.iter().map(pages).sum::<u64>() * PAGE_BYTES as u64
     }
 
     fn shard(&self, chunk: u64) -> MutexGuard<'_, Shard> {
@@ -67,10 +112,12 @@ impl MemoryStore {
     fn release(&self, offset: u64, length: u64) {
         for (chunk, start, end) in chunks(offset, length) {
             let mut shard = self.shard(chunk);
-            let Some(entry) = shard.get_mut(&chunk) else { continue };
-            entry.release(start, end);
-            if entry.0.iter().all(Option::is_none) {
-                shard.remove(&chunk);
+            let Some(place) = shard.find_mut(chunk) else { continue };
+            if let Some(chunk) = place {
+                chunk.release(start, end);
+                if chunk.present == 0 {
+                    *place = None;
+                }
             }
         }
     }
@@ -93,22 +140,9 @@ impl BackingStore for MemoryStore {
     fn write_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
         let length = data.iter().map(|slice| slice.len() as u64).sum();
         self.check(Operation::Write, offset, length)?;
-        let mut slices = data.iter().map(|slice| &slice[..]);
-        let mut slice: &[u8] = &[];
+        let mut source = Source { slices: data, offset: 0 };
         for (chunk, start, end) in chunks(offset, length) {
-            let mut buffer = Vec::with_capacity(end - start);
-            while buffer.len() < end - start {
-                if slice.is_empty() {
-                    match slices.next() {
-                        Some(next) => slice = next,
-                        None => break,
-                    }
-                }
-                let (part, rest) = slice.split_at(slice.len().min(end - start - buffer.len()));
-                buffer.extend_from_slice(part);
-                slice = rest;
-            }
-            self.shard(chunk).entry(chunk).or_default().write(start, Bytes::from(buffer));
+            self.shard(chunk).entry(chunk).get_or_insert_with(Chunk::new).write(start, end, &mut source);
         }
         Ok(())
     }
@@ -156,7 +190,7 @@ impl BackingStore for MemoryStore {
         self.check(Operation::Read, offset, length as u64)?;
         let mut segments = Segments::new();
         for (chunk, start, end) in chunks(offset, length as u64) {
-            match self.shard(chunk).get(&chunk) {
+            match self.shard(chunk).get(chunk) {
                 Some(chunk) => chunk.read(start, end, &mut segments),
                 None => segments.push(Bytes::from_static(&ZEROS[..end - start])),
             }
@@ -176,13 +210,12 @@ impl BackingStore for MemoryStore {
         self.check(Operation::Extents, offset, length)?;
         let mut extents: Vec<StoreExtent> = Vec::new();
         for (chunk, start, end) in chunks(offset, length) {
-            let shard = self.shard(chunk);
-            let entry = shard.get(&chunk);
+            let present = self.shard(chunk).get(chunk).map_or(0, |chunk| chunk.present);
             let mut at = start;
             while at < end {
                 let page = at / PAGE_BYTES;
                 let length = ((page + 1) * PAGE_BYTES).min(end) - at;
-                let mapped = entry.is_some_and(|entry| entry.0[page].is_some());
+                let mapped = present & 1 << page != 0;
                 let full = extents.len() == limit.max(1);
                 match extents.last_mut() {
                     Some(last) if last.mapped == mapped => last.length += length as u64,
@@ -208,8 +241,8 @@ impl BackingStore for MemoryStore {
         if capacity < old {
             // What lies past the new end must not come back when the disk grows again.
             let mut keep_until = capacity.div_ceil(CHUNK_BYTES);
-            for shard in &self.shards {
-                shard.lock().unwrap_or_else(PoisonError::into_inner).retain(|&chunk, _| chunk < keep_until);
+            for (number, shard) in self.shards.iter().enumerate() {
+                shard.lock().unwrap_or_else(PoisonError::into_inner).truncate(number as u64, keep_until);
             }
             keep_until *= CHUNK_BYTES;
             self.release(capacity, keep_until - capacity);
@@ -240,89 +273,104 @@ fn chunks(offset: u64, length: u64) -> impl Iterator<Item = (u64, usize, usize)>
     })
 }
 
+/// The bytes of a write, taken from the front.
+struct Source<'a> {
+    slices: &'a [IoSlice<'a>],
+    offset: usize,
+}
+
+impl Source<'_> {
+    /// Fills `into`; there are as many bytes left.
+    fn copy_to(&mut self, mut into: &mut [u8]) {
+        while let Some(slice) = self.slices.first()
+            && !into.is_empty()
+        {
+            let rest = &slice[self.offset..];
+            let length = rest.len().min(into.len());
+            let (now, later) = into.split_at_mut(length);
+            now.copy_from_slice(&rest[..length]);
+            into = later;
+            self.offset += length;
+            if self.offset == slice.len() {
+                self.slices = &self.slices[1..];
+                self.offset = 0;
+            }
+        }
+    }
+}
+
+/// A buffer that can be taken back from `Bytes` without an allocation when nobody else holds it.
+fn buffer(make: impl FnOnce() -> BytesMut) -> BytesMut {
+    // A buffer that was split once keeps its count of holders for good.
+    make().split()
+}
+
 impl Chunk {
-    fn write(&mut self, start: usize, data: Bytes) {
-        let end = start + data.len();
+    fn new() -> Self {
+        let data = buffer(|| BytesMut::zeroed(CHUNK_BYTES as usize)).freeze();
+        Self { data, present: 0 }
+    }
+
+    /// Bits of the pages from `start` to `end`, those touched only in part included.
+    fn pages(start: usize, end: usize) -> u16 {
         let (first, last) = (start / PAGE_BYTES, end.div_ceil(PAGE_BYTES));
-        // The edges are widened to whole pages, so that every page lies in one buffer.
-        let head = start % PAGE_BYTES;
-        let tail = last * PAGE_BYTES - end;
-        let buffer = if head == 0 && tail == 0 {
-            data
-        } else {
-            let mut whole = Vec::with_capacity((last - first) * PAGE_BYTES);
-            whole.extend_from_slice(&self.page(first)[..head]);
-            whole.extend_from_slice(&data);
-            whole.extend_from_slice(&self.page(last - 1)[PAGE_BYTES - tail..]);
-            Bytes::from(whole)
-        };
-        for page in first..last {
-            let start = ((page - first) * PAGE_BYTES) as u32;
-            self.0[page] = Some(Page { buffer: buffer.clone(), start });
-        }
-        self.bound_pinned();
+        ((1u32 << last) - (1u32 << first)) as u16
     }
 
-    fn page(&self, page: usize) -> &[u8] {
-        match &self.0[page] {
-            Some(Page { buffer, start }) => &buffer[*start as usize..*start as usize + PAGE_BYTES],
-            None => &ZEROS[..PAGE_BYTES],
-        }
+    /// Changes the bytes, in place if nobody was lent any. Of a fresh chunk what lies outside of `start..end` is copied.
+    fn change(&mut self, start: usize, end: usize, change: impl FnOnce(&mut [u8])) {
+        let mut data = std::mem::take(&mut self.data).try_into_mut().unwrap_or_else(|lent| {
+            let mut fresh = buffer(|| BytesMut::zeroed(CHUNK_BYTES as usize));
+            for page in 0..CHUNK_PAGES {
+                let (from, to) = (page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
+                let covered = start <= from && to <= end;
+                if self.present & 1 << page != 0 && !covered {
+                    fresh[from..to].copy_from_slice(&lent[from..to]);
+                }
+            }
+            fresh
+        });
+        change(&mut data);
+        self.data = data.freeze();
     }
 
-    /// Copies the chunk together when the buffers that its pages keep alive take more than twice its size.
-    fn bound_pinned(&mut self) {
-        let mut pinned = 0;
-        for (index, page) in self.0.iter().enumerate() {
-            let Some(page) = page else { continue };
-            let same = |earlier: &Page| earlier.buffer.as_ptr() == page.buffer.as_ptr();
-            if !self.0[..index].iter().flatten().any(same) {
-                pinned += page.buffer.len();
+    fn write(&mut self, start: usize, end: usize, source: &mut Source<'_>) {
+        let present = self.present;
+        self.change(start, end, |data| {
+            // What a page had before it was deallocated must not come back around the edges.
+            let (head, tail) = (start / PAGE_BYTES, (end - 1) / PAGE_BYTES);
+            if present & 1 << head == 0 {
+                data[head * PAGE_BYTES..start].fill(0);
             }
-        }
-        if pinned <= 2 * CHUNK_BYTES as usize {
-            return;
-        }
-        for page in 0..CHUNK_PAGES {
-            if self.0[page].is_some() {
-                let buffer = Bytes::copy_from_slice(self.page(page));
-                self.0[page] = Some(Page { buffer, start: 0 });
+            if present & 1 << tail == 0 {
+                data[end..(tail + 1) * PAGE_BYTES].fill(0);
             }
-        }
+            source.copy_to(&mut data[start..end]);
+        });
+        self.present |= Self::pages(start, end);
     }
 
     fn read(&self, start: usize, end: usize, segments: &mut Segments) {
+        let wanted = Self::pages(start, end);
+        if self.present & wanted == wanted {
+            segments.push(self.data.slice(start..end));
+            return;
+        }
         let mut at = start;
         while at < end {
+            // Neighbours of one kind go out as one slice.
+            let is_present = |page: usize| self.present & 1 << page != 0;
             let page = at / PAGE_BYTES;
             let mut stop = page + 1;
-            let in_page = at - page * PAGE_BYTES;
-            // Neighbours from one buffer go out as one slice.
-            match &self.0[page] {
-                Some(Page { buffer, start }) => {
-                    let follows = |next: &Option<Page>, distance: usize| {
-                        next.as_ref().is_some_and(|next| {
-                            next.buffer.as_ptr() == buffer.as_ptr()
-                                && next.start as usize == *start as usize + distance * PAGE_BYTES
-                        })
-                    };
-                    while stop * PAGE_BYTES < end && follows(&self.0[stop], stop - page) {
-                        stop += 1;
-                    }
-                    let until = (stop * PAGE_BYTES).min(end);
-                    let from = *start as usize + in_page;
-                    segments.push(buffer.slice(from..from + until - at));
-                    at = until;
-                }
-                None => {
-                    while stop * PAGE_BYTES < end && self.0[stop].is_none() {
-                        stop += 1;
-                    }
-                    let until = (stop * PAGE_BYTES).min(end);
-                    segments.push(Bytes::from_static(&ZEROS[..until - at]));
-                    at = until;
-                }
+            while stop * PAGE_BYTES < end && is_present(stop) == is_present(page) {
+                stop += 1;
             }
+            let until = (stop * PAGE_BYTES).min(end);
+            segments.push(match is_present(page) {
+                true => self.data.slice(at..until),
+                false => Bytes::from_static(&ZEROS[..until - at]),
+            });
+            at = until;
         }
     }
 
@@ -332,11 +380,9 @@ impl Chunk {
             let page = at / PAGE_BYTES;
             let stop = ((page + 1) * PAGE_BYTES).min(end);
             if stop - at == PAGE_BYTES {
-                self.0[page] = None;
-            } else if self.0[page].is_some() {
-                let mut bytes = self.page(page).to_vec();
-                bytes[at - page * PAGE_BYTES..stop - page * PAGE_BYTES].fill(0);
-                self.0[page] = Some(Page { buffer: Bytes::from(bytes), start: 0 });
+                self.present &= !(1 << page);
+            } else if self.present & 1 << page != 0 {
+                self.change(at, stop, |data| data[at..stop].fill(0));
             }
             at = stop;
         }
@@ -401,15 +447,17 @@ mod tests {
     }
 
     #[test]
-    fn partly_overwritten_buffers_pin_at_most_twice_the_data() {
-        let store = MemoryStore::new(CHUNK_BYTES);
-        for pages in (1..=CHUNK_PAGES).rev() {
-            write(&store, 0, &vec![pages as u8; pages * PAGE_BYTES]);
-        }
-        let shard = store.shard(0);
-        let mut buffers: Vec<_> = shard[&0].0.iter().flatten().map(|p| (p.buffer.as_ptr(), p.buffer.len())).collect();
-        buffers.dedup();
-        assert!(buffers.iter().map(|b| b.1).sum::<usize>() <= 2 * CHUNK_BYTES as usize);
+    fn a_write_goes_to_its_place_unless_somebody_reads_there() {
+        let store = MemoryStore::new(1 << 20);
+        write(&store, 0, &[1; 65536]);
+        let address = store.read_bytes(0, 4096).unwrap()[0].as_ptr();
+        write(&store, 4096, &[2; 512]);
+        let lent = store.read_bytes(0, 65536).unwrap();
+        assert_eq!(lent[0].as_ptr(), address);
+        write(&store, 8192, &[3; 512]);
+        let now = store.read_bytes(0, 65536).unwrap();
+        assert_ne!(now[0].as_ptr(), address, "the loan is not touched");
+        assert_eq!((lent[0][8192], now[0][8192], now[0][4096], now[0][0]), (1, 3, 2, 1));
     }
 
     #[test]

@@ -43,6 +43,7 @@
 mod asynchronous;
 mod atomic;
 mod block_device;
+mod buffers;
 mod capabilities;
 mod error;
 mod fd;

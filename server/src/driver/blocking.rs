@@ -3,14 +3,22 @@
 //! Each logical unit has its own queue and the units take turns, so that a slow or dead one delays itself only: it never
 //! has all threads, and what waits for it waits in its own queue. Threads start when there is work and nobody idle, and
 //! end after some idle time.
+//!
+//! A thread takes a run of writes into the cache at a time: each is soon done, and waking a thread for each would cost more
+//! than the write. Writes that have to be durable and flushes, of whatever session, are committed in groups: what has come
+//! together is written, one flush makes all of it durable, and then all of it is answered.
 
 use super::Limits;
+use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use stmf::provider::{LogicalUnit, StoreCompletion, StoreError, StoreErrorKind, StoreOutcome, StoreRequest};
+use stmf::provider::{LogicalUnit, StoreCompletion, StoreError, StoreErrorKind, StoreOp, StoreOutcome, StoreRequest};
+
+/// Most operations that a thread takes at a time.
+const MOST_IN_BATCH: usize = 32;
 
 /// One operation, with the duty to report its outcome.
 #[expect(clippy::large_enum_variant, reason = "a box a store operation would cost more than the room of the rare rest")]
@@ -19,6 +27,20 @@ pub(crate) enum BlockingJob {
     Store { lu: Arc<dyn LogicalUnit>, request: StoreRequest, completion: StoreCompletion },
     /// Of nobody in particular; all of them share one queue.
     Other(Box<dyn FnOnce() + Send>),
+}
+
+/// What a thread takes at a time.
+type Batch = SmallVec<[BlockingJob; 1]>;
+
+/// Which operations go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Together {
+    /// None: it may take its time.
+    Alone,
+    /// Writes that end in a cache.
+    Cached,
+    /// What one flush makes durable.
+    Commit,
 }
 
 /// The pool; dropping it carries out what is queued and waits for its threads.
@@ -49,6 +71,8 @@ struct State {
     turns: VecDeque<usize>,
     threads: usize,
     idle: usize,
+    /// Threads that were woken or started and have not looked for work since.
+    waking: usize,
     named: usize,
     closing: bool,
 }
@@ -114,12 +138,7 @@ impl Blocking {
             unit.in_turns = true;
             state.turns.push_back(key);
         }
-        if state.idle > 0 {
-            drop(state);
-            self.shared.work.notify_one();
-        } else if state.threads < self.shared.max_threads {
-            self.start_thread(state);
-        }
+        self.shared.call_for_help(state);
     }
 
     /// Waits until no operation of a unit is queued or under way; `false` if that takes longer than `time`.
@@ -136,29 +155,6 @@ impl Blocking {
         }
         true
     }
-
-    fn start_thread(&self, mut state: MutexGuard<'_, State>) {
-        state.threads += 1;
-        state.named += 1;
-        let name = format!("lunette-io{}", state.named);
-        drop(state);
-        let shared = Arc::clone(&self.shared);
-        let started = thread::Builder::new().name(name).stack_size(512 << 10).spawn(move || shared.run());
-        if let Err(error) = started {
-            let mut state = self.shared.lock();
-            state.threads -= 1;
-            tracing::warn!(%error, threads = state.threads, "cannot start a thread for store operations");
-            if state.threads == 0 {
-                // Nobody is left to carry anything out: better an error than a hang.
-                let units = std::mem::take(&mut state.units);
-                state.turns.clear();
-                drop(state);
-                for job in units.into_values().flat_map(|unit| unit.jobs) {
-                    job.refuse(format!("no thread for a store operation: {error}"));
-                }
-            }
-        }
-    }
 }
 
 impl BlockingJob {
@@ -169,18 +165,21 @@ impl BlockingJob {
         }
     }
 
+    fn together(&self) -> Together {
+        match self {
+            Self::Store { request: StoreRequest { op, .. }, .. } => match op {
+                StoreOp::Write { durable: false, .. } => Together::Cached,
+                StoreOp::Write { durable: true, .. } | StoreOp::Flush => Together::Commit,
+                _ => Together::Alone,
+            },
+            Self::Other(_) => Together::Alone,
+        }
+    }
+
     fn run(self) {
         match self {
             Self::Store { lu, request, completion } => {
-                // A store's bug is that unit's failure, not the pool's.
-                let outcome = catch_unwind(AssertUnwindSafe(|| lu.perform(request))).map_or_else(
-                    |_| {
-                        tracing::error!(?lu, "a store panicked");
-                        failed(StoreErrorKind::Dropped, "the store panicked".into())
-                    },
-                    |done| done.outcome,
-                );
-                completion.finish(outcome);
+                completion.finish(perform(&lu, request));
                 // The unit may end with this reference, and that may take its time.
             }
             Self::Other(work) => {
@@ -200,6 +199,64 @@ impl BlockingJob {
     }
 }
 
+/// Carries out what was taken together.
+fn run(batch: Batch) {
+    if batch.len() > 1 && batch[0].together() == Together::Commit {
+        commit(batch);
+    } else {
+        batch.into_iter().for_each(BlockingJob::run);
+    }
+}
+
+/// Group commit: writes, one flush, answers.
+fn commit(batch: Batch) {
+    let mut waiting: Vec<(StoreCompletion, bool)> = Vec::with_capacity(batch.len());
+    let mut flush = None;
+    for job in batch {
+        let BlockingJob::Store { lu, request, completion } = job else {
+            job.run();
+            continue;
+        };
+        let (nexus, token) = (request.nexus, request.token);
+        let is_flush = matches!(request.op, StoreOp::Flush);
+        if let StoreOp::Write { offset, data, .. } = request.op {
+            let op = StoreOp::Write { offset, data, durable: false };
+            match perform(&lu, StoreRequest { nexus, token, op }) {
+                StoreOutcome::Done => {}
+                failure => {
+                    completion.finish(failure);
+                    continue;
+                }
+            }
+        }
+        flush.get_or_insert((lu, StoreRequest { nexus, token, op: StoreOp::Flush }));
+        waiting.push((completion, is_flush));
+    }
+    let Some((lu, request)) = flush else { return };
+    let outcome = perform(&lu, request);
+    for (completion, is_flush) in waiting {
+        completion.finish(match &outcome {
+            StoreOutcome::Failed(error) => {
+                // The unit must not go on as if only this write were lost.
+                let kind = if is_flush { error.kind } else { StoreErrorKind::Poisoned };
+                failed(kind, error.context.clone())
+            }
+            _ => StoreOutcome::Done,
+        });
+    }
+}
+
+fn perform(lu: &Arc<dyn LogicalUnit>, request: StoreRequest) -> StoreOutcome {
+    // A store's bug is that unit's failure, not the pool's.
+    catch_unwind(AssertUnwindSafe(|| lu.perform(request))).map_or_else(
+        |_| {
+            tracing::error!(?lu, "a store panicked");
+            failed(StoreErrorKind::Dropped, "the store panicked".into())
+        },
+        |done| done.outcome,
+    )
+}
+
 /// A unit's address: its own while a job holds a reference.
 fn unit_key(lu: &Arc<dyn LogicalUnit>) -> usize {
     Arc::as_ptr(lu).cast::<()>() as usize
@@ -215,11 +272,51 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
+    /// Sees that somebody looks for work, unless somebody is about to. Who takes work and leaves some calls the next.
+    fn call_for_help(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.waking > 0 || state.turns.is_empty() {
+            return;
+        }
+        if state.idle > 0 {
+            state.waking += 1;
+            drop(state);
+            self.work.notify_one();
+        } else if state.threads < self.max_threads {
+            self.start_thread(state);
+        }
+    }
+
+    fn start_thread(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        state.threads += 1;
+        state.waking += 1;
+        state.named += 1;
+        let name = format!("lunette-io{}", state.named);
+        drop(state);
+        let shared = Arc::clone(self);
+        let started = thread::Builder::new().name(name).stack_size(512 << 10).spawn(move || shared.run());
+        if let Err(error) = started {
+            let mut state = self.lock();
+            state.threads -= 1;
+            state.waking -= 1;
+            tracing::warn!(%error, threads = state.threads, "cannot start a thread for store operations");
+            if state.threads == 0 {
+                // Nobody is left to carry anything out: better an error than a hang.
+                let units = std::mem::take(&mut state.units);
+                state.turns.clear();
+                drop(state);
+                for job in units.into_values().flat_map(|unit| unit.jobs) {
+                    job.refuse(format!("no thread for a store operation: {error}"));
+                }
+            }
+        }
+    }
+
+    fn run(self: &Arc<Self>) {
         let _alive = Alive(self);
         let mut state = self.lock();
+        state.waking = state.waking.saturating_sub(1);
         loop {
-            let Some((key, job)) = state.next(self.max_per_unit) else {
+            let Some((key, batch)) = state.next(self.max_per_unit) else {
                 if state.closing {
                     return;
                 }
@@ -228,13 +325,14 @@ impl Shared {
                     self.work.wait_timeout(state, self.idle_time).unwrap_or_else(PoisonError::into_inner);
                 state = guard;
                 state.idle -= 1;
+                state.waking = state.waking.saturating_sub(1);
                 if timeout.timed_out() && state.turns.is_empty() && !state.closing {
                     return;
                 }
                 continue;
             };
-            drop(state);
-            job.run();
+            self.call_for_help(state);
+            run(batch);
             state = self.lock();
             if state.finished(key, self.max_per_unit) {
                 self.ended.notify_all();
@@ -244,17 +342,26 @@ impl Shared {
 }
 
 impl State {
-    fn next(&mut self, max_per_unit: usize) -> Option<(usize, BlockingJob)> {
+    fn next(&mut self, max_per_unit: usize) -> Option<(usize, Batch)> {
         while let Some(key) = self.turns.pop_front() {
             let Some(unit) = self.units.get_mut(&key) else { continue };
             unit.in_turns = false;
             let Some(job) = unit.jobs.pop_front() else { continue };
+            let together = job.together();
+            let mut batch = Batch::new();
+            batch.push(job);
+            while together != Together::Alone
+                && batch.len() < MOST_IN_BATCH
+                && let Some(job) = unit.jobs.pop_front_if(|job| job.together() == together)
+            {
+                batch.push(job);
+            }
             unit.running += 1;
             if !unit.jobs.is_empty() && unit.running < max_per_unit {
                 unit.in_turns = true;
                 self.turns.push_back(key);
             }
-            return Some((key, job));
+            return Some((key, batch));
         }
         None
     }
@@ -365,6 +472,36 @@ mod tests {
         }
         drop(pool);
         assert_eq!(outcomes.try_iter().count(), 50);
+    }
+
+    #[test]
+    fn what_comes_together_is_made_durable_by_one_flush() {
+        let pool = pool(1);
+        let (sender, outcomes) = mpsc::channel();
+        let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
+        let gate = Gate::closed();
+        let unit = Arc::new(SlowUnit::behind(&gate));
+        let lu: Arc<dyn LogicalUnit> = Arc::clone(&unit) as _;
+        pool.handle().submit(job(&lu, 0, &sink));
+        // The first may be with the thread already; the others wait behind it.
+        for token in 1..20 {
+            let nexus = NexusId(token % 2);
+            let op = match token % 3 {
+                0 => StoreOp::Flush,
+                _ => StoreOp::Write { offset: token * 4096, data: Default::default(), durable: true },
+            };
+            let request = StoreRequest { nexus, token: StoreToken(token), op };
+            let completion = StoreCompletion::new(Arc::clone(&sink), &request);
+            pool.handle().submit(BlockingJob::Store { lu: Arc::clone(&lu), request, completion });
+        }
+        gate.open();
+        for _ in 0..20 {
+            let done = outcomes.recv_timeout(Duration::from_secs(5)).unwrap();
+            assert!(matches!(done.outcome, StoreOutcome::Done));
+        }
+        let (flushes, writes) = unit.counts();
+        assert_eq!(writes, 13);
+        assert!(flushes <= 2, "{flushes} flushes");
     }
 
     #[test]

@@ -81,6 +81,8 @@ struct Conn<C> {
     serial: Serial,
     half_open: bool,
     class: ChunkClass,
+    /// Small receives since the last that was not.
+    small: u8,
     readable: bool,
     writable: bool,
     hangup: bool,

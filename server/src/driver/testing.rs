@@ -1,11 +1,13 @@
 //! What the tests of the driver share: units that are slow or broken.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use stmf::Nexus;
 use stmf::NexusId;
 use stmf::TaskId;
 use stmf::provider::{
-    Effects, LogicalUnit, LuTask, NexusLoss, Segments, StoreDone, StoreOutcome, StoreRequest, TaskManagementRequest,
+    Effects, LogicalUnit, LuTask, NexusLoss, Segments, StoreDone, StoreOp, StoreOutcome, StoreRequest,
+    TaskManagementRequest,
 };
 
 /// Something to wait behind.
@@ -38,11 +40,13 @@ impl Gate {
 pub(super) struct SlowUnit {
     gate: Option<Arc<Gate>>,
     panics: bool,
+    flushes: AtomicUsize,
+    writes: AtomicUsize,
 }
 
 impl SlowUnit {
     pub(super) fn behind(gate: &Arc<Gate>) -> Self {
-        Self { gate: Some(Arc::clone(gate)), panics: false }
+        Self { gate: Some(Arc::clone(gate)), ..Self::default() }
     }
 
     pub(super) fn quick() -> Self {
@@ -50,7 +54,12 @@ impl SlowUnit {
     }
 
     pub(super) fn panicking() -> Self {
-        Self { gate: None, panics: true }
+        Self { panics: true, ..Self::default() }
+    }
+
+    /// Flushes and writes that were carried out.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.flushes.load(Ordering::Relaxed), self.writes.load(Ordering::Relaxed))
     }
 }
 
@@ -76,6 +85,14 @@ impl LogicalUnit for SlowUnit {
         if let Some(gate) = &self.gate {
             gate.pass();
         }
+        match request.op {
+            StoreOp::Flush => self.flushes.fetch_add(1, Ordering::Relaxed),
+            StoreOp::Write { durable, .. } => {
+                assert!(!durable, "only what comes alone is made durable by itself");
+                self.writes.fetch_add(1, Ordering::Relaxed)
+            }
+            _ => 0,
+        };
         StoreDone { nexus: request.nexus, token: request.token, outcome: StoreOutcome::Done }
     }
 }

@@ -9,7 +9,7 @@ use super::{LogicalUnit, StoreRequest};
 use crate::nexus::{NexusId, TaskId, TaskTag};
 
 /// A run of bytes in the slices in which they arrived or were read; concatenated they are the payload.
-pub type Segments = SmallVec<[Bytes; 4]>;
+pub type Segments = SmallVec<[Bytes; 2]>;
 
 /// One wish of a logical unit. Every effect belongs to one I_T nexus, see [`Effect::nexus`].
 ///

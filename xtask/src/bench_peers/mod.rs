@@ -194,8 +194,36 @@ fn measure(options: &Options) -> Result<Measured> {
             results.insert((workload.clone(), contender), figures);
         }
     }
+    for program in &programs {
+        if program.contender == Contender::LunetteEpoll {
+            notes.push(idle(program, &binary, &scratch).unwrap_or_else(|error| format!("idle: {error:#}")));
+        }
+    }
     let contenders = programs.iter().map(|program| program.contender).collect();
     Ok((workloads, contenders, results, notes))
+}
+
+/// What sessions cost that do nothing, in words, against a target of its own that has done nothing before.
+fn idle(like: &Program, binary: &Path, scratch: &Scratch) -> Result<String> {
+    let started = Instant::now();
+    let program = Program::start(like.contender, binary, scratch)?;
+    let start = started.elapsed();
+    let mut command = tethered(binary);
+    command.arg("idle").args(program.load_arguments()).args(["--sessions", "500"]);
+    let done = run_limited("idle", command, LOAD_LIMIT, &scratch.join("idle.log"))?;
+    let line = done.output.lines().find(|line| line.starts_with("idle")).context(done.output.clone())?;
+    let value = |name: &str| {
+        line.split('\t').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).unwrap_or("?").to_owned()
+    };
+    Ok(format!(
+        "Idle: a server with one disk serves {} ms after its start and takes {} KiB; each of {} idle sessions adds {} KiB; \
+         all of them use {} s of processor time in 2 s.",
+        start.as_millis(),
+        value("before_kib"),
+        value("sessions"),
+        value("each_kib"),
+        value("cpu"),
+    ))
 }
 
 fn build(wanted: bool, logs: &Path) -> Result<PathBuf> {

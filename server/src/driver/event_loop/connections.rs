@@ -27,6 +27,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             serial,
             half_open,
             class: ChunkClass::Small,
+            small: 0,
             readable: false,
             writable: true,
             hangup: false,

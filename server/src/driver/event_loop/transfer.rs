@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// So many small receives one after the other end the use of large chunks.
+const SMALL_IN_A_ROW: u8 = 16;
+
 impl<P: Protocol, N: Net> EventLoop<P, N> {
     /// One connection's share of a round.
     pub(super) fn turn(&mut self, slot: usize, now: Instant) {
@@ -40,11 +43,17 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                     self.parts.counters.received_bytes.add(bytes.len() as u64);
                     // After a hang-up the end has to be seen: no further event tells of it.
                     conn.readable = more || conn.hangup;
-                    conn.class = match conn.class {
-                        ChunkClass::Small if full => ChunkClass::Large,
-                        ChunkClass::Large if bytes.len() < ChunkClass::Small.size() / 2 => ChunkClass::Small,
-                        class => class,
-                    };
+                    if full {
+                        (conn.class, conn.small) = (ChunkClass::Large, 0);
+                    } else if bytes.len() >= ChunkClass::Small.size() / 2 {
+                        conn.small = 0;
+                    } else {
+                        // A burst of data often ends in a small receive; many of them in a row mean that it is over.
+                        conn.small = conn.small.saturating_add(1);
+                        if conn.small > SMALL_IN_A_ROW {
+                            conn.class = ChunkClass::Small;
+                        }
+                    }
                     self.parts.protocol.handle_received(now, id, bytes);
                     if conn.half_open && self.parts.protocol.is_logged_in(id) {
                         conn.half_open = false;

@@ -13,7 +13,8 @@ use crate::driver::wake::Wake;
 use bytes::Bytes;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, cqueue, opcode, types};
-use rustix::net::Shutdown;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -65,6 +66,8 @@ struct Socket {
     chunk: Option<Chunk>,
     receive: Receive,
     send: Send,
+    /// The last receive found less than it had room for.
+    drained: bool,
     removed: bool,
 }
 
@@ -153,6 +156,33 @@ impl Uring {
         self.push(&entry)
     }
 
+    /// Receives what is there; `None` for nothing.
+    fn receive_now(&mut self, key: usize) -> io::Result<Option<Received>> {
+        let Self { sockets, chunks, .. } = self;
+        let Some(socket) = sockets.get_mut(key) else { return Ok(None) };
+        let chunk = chunks.prepare(&mut socket.chunk, ChunkClass::Large);
+        let room = chunk.buffer.spare_capacity_mut();
+        let asked = room.len();
+        let received = loop {
+            match rustix::net::recv(&socket.fd, &mut *room, RecvFlags::DONTWAIT) {
+                Ok((_, received)) => break received,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if received == 0 {
+            socket.receive = Receive::End;
+            return Ok(Some(Received::End));
+        }
+        // SAFETY: the system initialised the first `received` bytes of the spare capacity, and the buffer was empty.
+        unsafe { chunk.buffer.set_len(received) };
+        let full = received == asked;
+        socket.drained = !full;
+        // Without another call nobody would be told of what comes later: it submits the request.
+        Ok(Some(Received::Bytes { bytes: chunk.buffer.split().freeze(), more: true, full }))
+    }
+
     fn arm_wake(&mut self) -> io::Result<()> {
         let fd = types::Fd(self.wake.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build().user_data(WAKE);
@@ -210,7 +240,12 @@ impl Uring {
         socket.receive = match (completion.result(), picked) {
             (1.., Some(buffer)) => {
                 let bytes = if count <= COPIED {
-                    let small = self.chunks.prepare(&mut socket.chunk, ChunkClass::Small);
+                    // Into a large chunk where the connection has one: it fills it again right after this.
+                    let class = match &socket.chunk {
+                        Some(chunk) if chunk.class == ChunkClass::Large => ChunkClass::Large,
+                        _ => ChunkClass::Small,
+                    };
+                    let small = self.chunks.prepare(&mut socket.chunk, class);
                     small.buffer.extend_from_slice(self.buffers.filled(buffer, count));
                     self.buffers.give_back(buffer);
                     small.buffer.split().freeze()
@@ -310,6 +345,7 @@ impl Net for Uring {
             chunk: None,
             receive: Receive::Idle,
             send: Send::Idle,
+            drained: false,
             removed: false,
         });
         if self.slots.len() <= slot {
@@ -363,7 +399,7 @@ impl Net for Uring {
         Ok(())
     }
 
-    fn receive(&mut self, slot: usize, _: ChunkClass) -> io::Result<Received> {
+    fn receive(&mut self, slot: usize, class: ChunkClass) -> io::Result<Received> {
         let key = self.key(slot)?;
         let Some(socket) = self.sockets.get_mut(key) else { return Ok(Received::End) };
         match std::mem::replace(&mut socket.receive, Receive::Idle) {
@@ -378,6 +414,15 @@ impl Net for Uring {
                 Ok(Received::Nothing)
             }
             Receive::Idle => {
+                // A stream of data comes in faster than buffers of the ring can be replaced: what is there already is
+                // taken into a large chunk at once. The chunk is filled before the next begins, so the cache knows it.
+                let drained = std::mem::take(&mut socket.drained);
+                if class == ChunkClass::Large
+                    && !drained
+                    && let Some(received) = self.receive_now(key)?
+                {
+                    return Ok(received);
+                }
                 self.submit_receive(key)?;
                 Ok(Received::Nothing)
             }

@@ -1,0 +1,234 @@
+//! The whole way of a command without a socket: bytes into a worker, through the framework, a unit and a store in memory,
+//! bytes out. What it costs can be counted exactly: allocations, instructions.
+
+use bytes::{Bytes, BytesMut};
+use iscsi_proto::target::{ConnectionConfig, SessionConfig};
+use iscsit::config::{Config, TargetPatch};
+use iscsit::{ConnectionId, DefaultPortals, Entropy, Limits, Provider, ProviderConfig, Waker, Worker, WorkerEvent};
+use lu_sbd::meta::NoRecord;
+use lu_sbd::properties::CreateProperties;
+use lu_sbd::{BackingStore, SbdLu};
+use scsi_core::{GuidHost, ProtocolId};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path as FilePath;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use stmf::config::NewView;
+use stmf::provider::{PortError, TargetPort};
+use stmf::{Stmf, TargetInfo};
+use testkit::initiator::{Command, Initiator, LoginOptions, Wire};
+
+const TARGET: &str = "iqn.2026-11.org.lunette.bench:path";
+
+#[derive(Debug)]
+struct Port;
+
+impl TargetPort for Port {
+    fn bring_online(&self) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn take_offline(&self) {}
+}
+
+struct Nothing;
+
+impl Entropy for Nothing {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+impl Waker for Nothing {
+    fn wake(&self) {}
+}
+
+/// One worker with one session of one initiator with one disk.
+pub struct Path {
+    target: Rc<RefCell<Target>>,
+    cmd_sn: u32,
+    exp_stat_sn: u32,
+    chunk: BytesMut,
+    random: u64,
+    blocks: u64,
+}
+
+struct Target {
+    now: Instant,
+    worker: Worker,
+    connection: ConnectionId,
+    out: Vec<Bytes>,
+    to_initiator: VecDeque<Bytes>,
+    /// Bytes sent, and the session's last answer for the numbers in it.
+    keep: bool,
+    sent: u64,
+}
+
+impl Target {
+    /// The driver's loop, but for the sockets.
+    fn settle(&mut self) {
+        loop {
+            let mut progress = false;
+            while let Some(job) = self.worker.poll_store() {
+                progress = true;
+                let ticket = job.ticket;
+                let done = match ticket.lu().try_perform(job.request) {
+                    Ok(done) => done,
+                    Err(request) => ticket.lu().perform(request),
+                };
+                self.worker.handle_store_done(self.now, &ticket, done);
+            }
+            while let Some(event) = self.worker.poll_event() {
+                progress = true;
+                if let WorkerEvent::Transmit(connection) = event {
+                    loop {
+                        let bytes = self.worker.poll_transmit(self.now, connection, &mut self.out);
+                        if bytes == 0 {
+                            break;
+                        }
+                        self.sent += bytes as u64;
+                        if self.keep {
+                            self.to_initiator.extend(self.out.drain(..));
+                        }
+                        // As if the socket had taken it.
+                        self.out.clear();
+                    }
+                }
+            }
+            if !progress {
+                return;
+            }
+        }
+    }
+}
+
+struct InProcess(Rc<RefCell<Target>>);
+
+impl Wire for InProcess {
+    fn send(&mut self, bytes: Bytes) -> io::Result<()> {
+        let mut target = self.0.borrow_mut();
+        let (now, connection) = (target.now, target.connection);
+        target.worker.handle_received(now, connection, bytes);
+        target.settle();
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<Option<Bytes>> {
+        let bytes = self.0.borrow_mut().to_initiator.pop_front();
+        bytes.map(Some).ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl Path {
+    /// A session with a disk on `store`, logged in and ready, every block written.
+    ///
+    /// # Panics
+    /// When the target does not come up: never, but by a bug.
+    pub fn new(store: Arc<dyn BackingStore>, digests: bool) -> Self {
+        let stmf = Stmf::new(stmf::config::Config::new(), Box::new(stmf::StoreJob::run));
+        let properties = CreateProperties::default();
+        let guid = properties.guid(GuidHost::HostId(1), 0, 1);
+        let size = store.capacity();
+        let identity = properties.identity(guid, FilePath::new("path"), size).expect("a disk");
+        let lu = SbdLu::new(identity, store, Arc::new(NoRecord), lu_sbd::Limits::default());
+        stmf.register_lu(Arc::new(lu), "sbd").expect("a new unit");
+        let view = NewView { lu: guid, host_group: None, target_group: None, lun: Some(0) };
+        let (change, _) = stmf.with_config(|config| config.add_view(&view)).expect("a view");
+        stmf.commit(change);
+        let info =
+            TargetInfo { name: TARGET.into(), protocol: ProtocolId::ISCSI, alias: None, provider: "iscsit".into() };
+        stmf.register_target(info, Arc::new(Port)).expect("a new target");
+        let config = ProviderConfig {
+            limits: Limits::default(),
+            connection: ConnectionConfig::default(),
+            session: SessionConfig::default(),
+            entropy: Box::new(Nothing),
+            unix_time: Box::new(|| 1_700_000_000),
+        };
+        let provider = Provider::new(stmf, config);
+        let mut config = Config::default();
+        let patch = TargetPatch { name: Some(TARGET.into()), ..TargetPatch::default() };
+        let (_, change) = config.plan_create_target(&patch, [0; 16]).expect("a new target");
+        config.commit(change);
+        provider.set_config(Arc::new(config));
+        let portal: SocketAddr = ([192, 0, 2, 1], 3260).into();
+        provider.set_default_portals(DefaultPortals { advertised: vec![portal], any_address: vec![] });
+        let mut worker = Worker::new(provider, Arc::new(Nothing));
+        let now = Instant::now();
+        let connection = worker.accept(now, portal, ([192, 0, 2, 2], 40_000).into()).expect("room for one");
+        let target =
+            Target { now, worker, connection, out: Vec::new(), to_initiator: VecDeque::new(), keep: true, sent: 0 };
+        let target = Rc::new(RefCell::new(target));
+        let mut initiator = Initiator::new(InProcess(Rc::clone(&target)));
+        let mut options = LoginOptions::normal("iqn.2026-11.org.lunette.bench:host", TARGET)
+            .with("ImmediateData", "Yes")
+            .with("InitialR2T", "No")
+            .with("FirstBurstLength", "262144")
+            .with("MaxBurstLength", "1048576");
+        if digests {
+            options = options.with_digests();
+        }
+        initiator.login(&options).expect("a login");
+        while !initiator.command(&Command::new(0, &[0; 6])).expect("an answer").is_good() {}
+        for lba in (0..size / 512).step_by(128) {
+            let outcome = initiator.command(&Command::write_blocks(0, lba, vec![0x5a; 64 << 10])).expect("an answer");
+            assert!(outcome.is_good(), "{outcome:?}");
+        }
+        target.borrow_mut().keep = false;
+        Self {
+            target,
+            cmd_sn: initiator.cmd_sn.0,
+            exp_stat_sn: initiator.exp_stat_sn.0,
+            chunk: BytesMut::with_capacity(256 << 10),
+            random: 88_172_645_463_325_252,
+            blocks: size / 512,
+        }
+    }
+
+    /// Bytes that the target has sent.
+    pub fn sent(&self) -> u64 {
+        self.target.borrow().sent
+    }
+
+    /// `count` reads or writes of `bytes` at random places, in one receive of up to 256 KiB.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    pub fn batch(&mut self, writes: bool, count: u32, bytes: u32) {
+        self.chunk.clear();
+        assert!(self.chunk.try_reclaim(256 << 10), "nothing of the last batch is held any more");
+        for tag in 0..count {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            let blocks = bytes / 512;
+            let lba = (self.random >> 20) % (self.blocks / u64::from(blocks)) * u64::from(blocks);
+            let mut header = [0; 48];
+            (header[0], header[1]) = (0x01, 0x81 | if writes { 0x20 } else { 0x40 });
+            if writes {
+                header[4..8].copy_from_slice(&bytes.to_be_bytes());
+            }
+            header[16..20].copy_from_slice(&tag.to_be_bytes());
+            header[20..24].copy_from_slice(&bytes.to_be_bytes());
+            header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
+            header[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
+            header[32] = if writes { 0x8a } else { 0x88 };
+            header[34..42].copy_from_slice(&lba.to_be_bytes());
+            header[42..46].copy_from_slice(&blocks.to_be_bytes());
+            self.chunk.extend_from_slice(&header);
+            if writes {
+                self.chunk.resize(self.chunk.len() + bytes as usize, 0xa5);
+            }
+            self.cmd_sn = self.cmd_sn.wrapping_add(1);
+            self.exp_stat_sn = self.exp_stat_sn.wrapping_add(1);
+        }
+        let received = self.chunk.split().freeze();
+        let target = &mut *self.target.borrow_mut();
+        target.worker.handle_received(target.now, target.connection, received);
+        target.settle();
+    }
+}
