@@ -10,6 +10,7 @@
 //! | [`lu`] | a logical unit that follows a script, a mailbox that records |
 //! | [`initiator`] | an iSCSI initiator that says anything and checks what it hears |
 //! | [`san`] | a whole target in one thread: workers, framework, disks, cables, clock |
+//! | [`sim`] | such a target under faults from a seed, with a judge |
 //! | [`fuzz_targets`] | what the fuzzers run, to be replayed without one |
 #![forbid(unsafe_code)]
 
@@ -19,5 +20,6 @@ pub mod link;
 pub mod lu;
 pub mod rng;
 pub mod san;
+pub mod sim;
 pub mod store;
 pub mod time;

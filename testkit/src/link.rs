@@ -39,13 +39,23 @@ pub struct FaultyLink {
     last_due: Option<Instant>,
     sent: u64,
     flipped: u64,
+    under_way: u64,
     over: bool,
 }
 
 impl FaultyLink {
     /// A link with these faults; the same seed breaks the same bytes in the same way.
     pub fn new(faults: LinkFaults, seed: u64) -> Self {
-        Self { faults, rng: Rng::new(seed), queue: VecDeque::new(), last_due: None, sent: 0, flipped: 0, over: false }
+        Self {
+            faults,
+            rng: Rng::new(seed),
+            queue: VecDeque::new(),
+            last_due: None,
+            sent: 0,
+            flipped: 0,
+            under_way: 0,
+            over: false,
+        }
     }
 
     /// Changes what the link does to bytes that are sent from now on.
@@ -66,6 +76,7 @@ impl FaultyLink {
             if length > 0 {
                 let piece = bytes.split_to(length as usize);
                 self.sent += length;
+                self.under_way += length;
                 let piece = self.flip(piece);
                 self.push(now, Delivery::Bytes(piece));
             }
@@ -87,6 +98,7 @@ impl FaultyLink {
     /// Breaks the connection now: what is under way is lost.
     pub fn reset(&mut self, now: Instant) {
         self.queue.clear();
+        self.under_way = 0;
         self.last_due = None;
         self.push(now, Delivery::Reset);
         self.over = true;
@@ -95,7 +107,13 @@ impl FaultyLink {
     /// What has arrived by now, in order.
     pub fn poll(&mut self, now: Instant) -> Option<Delivery> {
         match self.queue.front() {
-            Some((due, _)) if *due <= now => self.queue.pop_front().map(|(_, delivery)| delivery),
+            Some((due, _)) if *due <= now => {
+                let delivery = self.queue.pop_front().map(|(_, delivery)| delivery);
+                if let Some(Delivery::Bytes(bytes)) = &delivery {
+                    self.under_way -= bytes.len() as u64;
+                }
+                delivery
+            }
             _ => None,
         }
     }
@@ -108,6 +126,11 @@ impl FaultyLink {
     /// How many bytes were sent so far.
     pub fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// How many bytes were sent and have not come out yet.
+    pub fn under_way(&self) -> u64 {
+        self.under_way
     }
 
     /// How many bits were flipped so far.

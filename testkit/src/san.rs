@@ -51,6 +51,9 @@ pub const PORTAL: &str = "192.0.2.1:3260";
 /// How long, in virtual time, an initiator waits for bytes before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a connection holds on its way to the initiator before the worker has to keep the rest.
+const SOCKET_BYTES: u64 = 256 << 10;
+
 /// A target and the cables to it. Clones are the same one.
 #[derive(Clone)]
 pub struct San(Rc<RefCell<Inner>>);
@@ -63,9 +66,18 @@ struct Inner {
     workers: Vec<Worker>,
     cables: Vec<Cable>,
     notices: Vec<Notice>,
-    /// Store operations of each worker that wait to be carried out.
-    jobs: VecDeque<(usize, StoreJob)>,
+    /// Store operations that wait to be carried out, in the order in which they were asked for.
+    jobs: VecDeque<Job>,
     hold_stores: bool,
+    store_delay: Duration,
+    store_rng: Rng,
+}
+
+/// A store operation of a worker, and when the store is done with it.
+struct Job {
+    due: Instant,
+    worker: usize,
+    job: StoreJob,
 }
 
 /// A connection: two directions, and where it ends.
@@ -120,6 +132,14 @@ impl San {
     /// # Panics
     /// When the target cannot be registered: never.
     pub fn with(workers: usize, seed: u64, change: impl FnOnce(&mut ProviderConfig)) -> Self {
+        Self::with_clock(workers, seed, VirtualTime::new(), change)
+    }
+
+    /// The same at a time that another one has reached: what is started after it was switched off.
+    ///
+    /// # Panics
+    /// As [`San::with`].
+    pub fn with_clock(workers: usize, seed: u64, time: VirtualTime, change: impl FnOnce(&mut ProviderConfig)) -> Self {
         let mut rng = Rng::new(seed);
         let stmf = Stmf::new(stmf::config::Config::new(), Box::new(stmf::StoreJob::run));
         let mut config = ProviderConfig {
@@ -134,7 +154,9 @@ impl San {
         provider.set_default_portals(DefaultPortals { advertised: vec![portal()], any_address: vec![] });
         let workers = (0..workers).map(|_| Worker::new(Arc::clone(&provider), Arc::new(AlwaysOn))).collect();
         let san = Self(Rc::new(RefCell::new(Inner {
-            time: VirtualTime::new(),
+            time,
+            store_rng: rng.fork(),
+            store_delay: Duration::ZERO,
             rng,
             stmf,
             provider,
@@ -283,6 +305,54 @@ impl San {
         self.0.borrow().jobs.len()
     }
 
+    /// Lets each store operation take up to so long from now on; they overtake each other.
+    pub fn set_store_delay(&self, longest: Duration) {
+        self.0.borrow_mut().store_delay = longest;
+    }
+
+    /// The requests that the stores are at work on.
+    pub fn store_requests(&self, mut look: impl FnMut(&stmf::provider::StoreRequest)) {
+        self.0.borrow().jobs.iter().for_each(|job| look(&job.job.request));
+    }
+
+    /// Switches everything off between two instructions: sessions end without a word, cables are dead, and of the
+    /// store operations under way those are carried out that `reaches` picks. The clock as it stands, for
+    /// [`San::with_clock`].
+    pub fn switch_off(&self, mut reaches: impl FnMut(&stmf::provider::StoreRequest) -> bool) -> VirtualTime {
+        let mut inner = self.0.borrow_mut();
+        for Job { job, .. } in std::mem::take(&mut inner.jobs) {
+            if reaches(&job.request) {
+                // Nobody is left to hear of the outcome.
+                drop(job.ticket.lu().perform(job.request));
+            }
+        }
+        inner.workers.clear();
+        inner.cables.clear();
+        inner.time
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> VirtualTime {
+        self.0.borrow().time
+    }
+
+    /// Goes to the next moment at which something happens by itself, or `at_most` so far, and does what is due then.
+    pub fn run(&self, at_most: Duration) {
+        let mut inner = self.0.borrow_mut();
+        let end = inner.time.now() + at_most;
+        inner.settle();
+        match inner.next_due() {
+            Some(due) if due <= end => {
+                inner.step();
+            }
+            _ => {
+                let rest = end.saturating_duration_since(inner.time.now());
+                inner.time.advance(rest);
+                inner.settle();
+            }
+        }
+    }
+
     /// What the workers reported since this was last asked.
     pub fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut self.0.borrow_mut().notices)
@@ -328,7 +398,8 @@ impl Inner {
         let cables = self.cables.iter().flat_map(|cable| [cable.up.poll_timeout(), cable.down.poll_timeout()]);
         // What has come down waits for its initiator, not for the clock.
         let cables = cables.filter(|due| due.is_some_and(|due| due > self.time.now()));
-        cables.chain(self.workers.iter().map(Worker::poll_timeout)).flatten().min()
+        let jobs = self.jobs.iter().filter(|_| !self.hold_stores).map(|job| Some(job.due));
+        cables.chain(self.workers.iter().map(Worker::poll_timeout)).chain(jobs).flatten().min()
     }
 
     /// Jumps to the next due moment and does what is due then. False when nothing is.
@@ -380,7 +451,9 @@ impl Inner {
         for at in 0..self.workers.len() {
             self.workers[at].handle_mail(now);
             while let Some(job) = self.workers[at].poll_store() {
-                self.jobs.push_back((at, job));
+                let nanos = u64::try_from(self.store_delay.as_nanos()).unwrap_or(u64::MAX);
+                let delay = if nanos == 0 { 0 } else { self.store_rng.below(nanos) };
+                self.jobs.push_back(Job { due: now + Duration::from_nanos(delay), worker: at, job });
                 moved = true;
             }
             while let Some(event) = self.workers[at].poll_event() {
@@ -389,13 +462,20 @@ impl Inner {
             }
         }
         while !self.hold_stores
-            && let Some((at, job)) = self.jobs.pop_front()
+            && let Some(next) = self.due_job(now)
+            && let Some(Job { worker: at, job, .. }) = self.jobs.remove(next)
         {
             let done = job.ticket.lu().perform(job.request);
             self.workers[at].handle_store_done(now, &job.ticket, done);
             moved = true;
         }
         moved
+    }
+
+    /// The job that is due first, if that is now.
+    fn due_job(&self, now: Instant) -> Option<usize> {
+        let due = self.jobs.iter().enumerate().filter(|(_, job)| job.due <= now);
+        due.min_by_key(|(at, job)| (job.due, *at)).map(|(at, _)| at)
     }
 
     fn handle_event(&mut self, now: Instant, at: usize, event: WorkerEvent) {
@@ -425,7 +505,10 @@ impl Inner {
 
     fn transmit(&mut self, now: Instant, at: usize, id: ConnectionId) {
         let mut out = Vec::new();
-        while self.workers[at].poll_transmit(now, id, &mut out) > 0 {
+        // What a peer does not take stays with the worker, as behind a full socket.
+        while self.cable(at, id).is_none_or(|cable| cable.down.under_way() < SOCKET_BYTES)
+            && self.workers[at].poll_transmit(now, id, &mut out) > 0
+        {
             // As one write: what a socket would take at once.
             let bytes = Bytes::from(out.concat());
             out.clear();
@@ -440,12 +523,42 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// What has come down a cable by now.
+    fn poll_down(&mut self, cable: usize) -> Option<Delivery> {
+        let now = self.time.now();
+        let at = self.cables.get(cable)?.at;
+        let was_full = self.cables[cable].down.under_way() >= SOCKET_BYTES;
+        let delivery = self.cables[cable].down.poll(now);
+        if was_full
+            && delivery.is_some()
+            && let Some((worker, id)) = at
+        {
+            self.transmit(now, worker, id);
+        }
+        delivery
+    }
+}
+
 impl SanWire {
+    /// What has come by now, without waiting.
+    pub fn poll(&mut self) -> Option<Delivery> {
+        self.san.0.borrow_mut().poll_down(self.cable)
+    }
+
+    /// Bits that were flipped on the way so far, in both directions.
+    pub fn flipped(&self) -> u64 {
+        let inner = self.san.0.borrow();
+        inner.cables.get(self.cable).map_or(0, |cable| cable.up.flipped() + cable.down.flipped())
+    }
+
     /// Closes the connection from the initiator's side, behind what was sent.
     pub fn close(&mut self) {
         let mut inner = self.san.0.borrow_mut();
         let now = inner.time.now();
-        inner.cables[self.cable].up.close(now);
+        if let Some(cable) = inner.cables.get_mut(self.cable) {
+            cable.up.close(now);
+        }
         inner.settle();
     }
 
@@ -453,16 +566,19 @@ impl SanWire {
     pub fn pull(&mut self) {
         let mut inner = self.san.0.borrow_mut();
         let now = inner.time.now();
-        inner.cables[self.cable].up.reset(now);
+        if let Some(cable) = inner.cables.get_mut(self.cable) {
+            cable.up.reset(now);
+        }
         inner.settle();
     }
 
     /// Changes the faults of both directions from now on.
     pub fn set_faults(&mut self, faults: LinkFaults) {
         let mut inner = self.san.0.borrow_mut();
-        let cable = &mut inner.cables[self.cable];
-        cable.up.set_faults(faults.clone());
-        cable.down.set_faults(faults);
+        if let Some(cable) = inner.cables.get_mut(self.cable) {
+            cable.up.set_faults(faults.clone());
+            cable.down.set_faults(faults);
+        }
     }
 }
 
@@ -470,7 +586,9 @@ impl Wire for SanWire {
     fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         let mut inner = self.san.0.borrow_mut();
         let now = inner.time.now();
-        inner.cables[self.cable].up.send(now, bytes);
+        if let Some(cable) = inner.cables.get_mut(self.cable) {
+            cable.up.send(now, bytes);
+        }
         inner.settle();
         Ok(())
     }
@@ -481,7 +599,7 @@ impl Wire for SanWire {
         let until = inner.time.now() + PATIENCE;
         loop {
             let now = inner.time.now();
-            match inner.cables[self.cable].down.poll(now) {
+            match inner.poll_down(self.cable) {
                 Some(Delivery::Bytes(bytes)) => return Ok(Some(bytes)),
                 Some(Delivery::End) => return Ok(None),
                 Some(Delivery::Reset) => return Err(io::ErrorKind::ConnectionReset.into()),

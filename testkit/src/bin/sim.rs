@@ -1,0 +1,124 @@
+//! Runs the simulator: `sim --seed N [--seeds COUNT] [--ops N] [--trace]`.
+//!
+//! A seed that breaks a rule is shrunk, its trace printed, and the exit code is 1.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use testkit::sim::{Options, Report, plan, run, run_actions, shrink};
+
+struct Arguments {
+    seed: u64,
+    seeds: u64,
+    threads: usize,
+    options: Options,
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(words) => {
+            eprintln!("{words}\nusage: sim [--seed N] [--seeds COUNT] [--ops N] [--threads N] [--trace]");
+            return ExitCode::from(2);
+        }
+    };
+    // A panic is a violation, which is told below.
+    std::panic::set_hook(Box::new(|_| {}));
+    if arguments.seeds == 1 && arguments.options.trace {
+        let report = run(arguments.seed, &arguments.options);
+        report.trace.iter().for_each(|line| println!("{line}"));
+    }
+    let begun = Instant::now();
+    let summary = all(&arguments);
+    println!("{} seeds in {:.1} s", summary.done, begun.elapsed().as_secs_f64());
+    for (what, count) in &summary.counts {
+        println!("{count:>10} {what}");
+    }
+    println!("{:>10} ms of virtual time to heal, at most", summary.healing_ms);
+    match summary.failed {
+        None => ExitCode::SUCCESS,
+        Some((seed, words)) => {
+            explain(seed, &words, &arguments.options);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Default)]
+struct Summary {
+    done: u64,
+    counts: BTreeMap<&'static str, u64>,
+    healing_ms: u64,
+    failed: Option<(u64, String)>,
+}
+
+impl Summary {
+    fn add(&mut self, seed: u64, report: Report) {
+        self.done += 1;
+        self.healing_ms = self.healing_ms.max(report.healing_ms);
+        for (what, count) in report.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+        if let Some(words) = report.violation
+            && self.failed.as_ref().is_none_or(|(known, _)| seed < *known)
+        {
+            self.failed = Some((seed, words));
+        }
+    }
+}
+
+fn all(arguments: &Arguments) -> Summary {
+    let summary = Mutex::new(Summary::default());
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= arguments.seeds || summary.lock().is_ok_and(|summary| summary.failed.is_some()) {
+                        return;
+                    }
+                    let seed = arguments.seed.wrapping_add(at);
+                    let report = run(seed, &Options { trace: false, ..arguments.options.clone() });
+                    if let Ok(mut summary) = summary.lock() {
+                        summary.add(seed, report);
+                    }
+                }
+            });
+        }
+    });
+    summary.into_inner().unwrap_or_default()
+}
+
+fn explain(seed: u64, words: &str, options: &Options) {
+    println!("seed {seed}: {words}");
+    let actions = shrink(seed, options);
+    println!("the {} of {} actions that it takes:", actions.len(), plan(seed, options).len());
+    let report = run_actions(seed, &actions, &Options { trace: true, ..options.clone() });
+    report.trace.iter().for_each(|line| println!("{line}"));
+    println!("again: sim --seed {seed} --ops {}", options.operations);
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut parsed = Arguments { seed: 0, seeds: 1, threads, options: Options::default() };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let value = words.next().ok_or(format!("{word} needs a number"))?;
+            value.parse::<u64>().map_err(|error| format!("{word} {value}: {error}"))
+        };
+        match word.as_str() {
+            "--seed" => parsed.seed = number()?,
+            "--seeds" => parsed.seeds = number()?,
+            "--ops" => parsed.options.operations = number()? as usize,
+            "--threads" => parsed.threads = number()?.max(1) as usize,
+            "--trace" => parsed.options.trace = true,
+            _ => return Err(format!("unknown: {word}")),
+        }
+    }
+    Ok(parsed)
+}

@@ -1,0 +1,104 @@
+//! What a seed decides beforehand.
+
+use crate::rng::Rng;
+
+/// Initiators.
+pub(super) const PEERS: usize = 3;
+/// Logical units: everybody sees the first at LUN 0, and one of the others at LUN 1.
+pub(super) const UNITS: usize = 3;
+
+/// One thing that is done. Its seed decides the rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Action {
+    pub(super) kind: Kind,
+    pub(super) peer: usize,
+    pub(super) seed: u64,
+    /// How long after the one before, in virtual microseconds.
+    pub(super) gap_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
+    WriteFua,
+    WriteSame,
+    Unmap,
+    Compare,
+    Flush,
+    Probe,
+    ReserveOut,
+    ReserveIn,
+    Manage,
+    Flood,
+    LogOut,
+    Reset,
+    Reinstate,
+    Stall,
+    Links,
+    SlowStores,
+    StoreFault,
+    FlushFault,
+    Heal,
+    View,
+    Cache,
+    PowerCut,
+    Restart,
+    Wait,
+}
+
+/// Each kind, how often it comes when it may, and whether each seed decides if it may come at all.
+const KINDS: [(Kind, u64, bool); 26] = [
+    (Kind::Read, 14, false),
+    (Kind::Write, 16, false),
+    (Kind::WriteFua, 5, false),
+    (Kind::WriteSame, 3, false),
+    (Kind::Unmap, 3, false),
+    (Kind::Compare, 4, false),
+    (Kind::Flush, 5, false),
+    (Kind::Probe, 5, false),
+    (Kind::ReserveOut, 14, true),
+    (Kind::ReserveIn, 4, true),
+    (Kind::Manage, 6, true),
+    (Kind::Flood, 3, true),
+    (Kind::LogOut, 2, true),
+    (Kind::Reset, 3, true),
+    (Kind::Reinstate, 3, true),
+    (Kind::Stall, 3, true),
+    (Kind::Links, 4, true),
+    (Kind::SlowStores, 3, true),
+    (Kind::StoreFault, 3, true),
+    (Kind::FlushFault, 2, true),
+    (Kind::Heal, 2, true),
+    (Kind::View, 3, true),
+    (Kind::Cache, 2, true),
+    (Kind::PowerCut, 2, true),
+    (Kind::Restart, 2, true),
+    (Kind::Wait, 3, false),
+];
+
+/// The actions of a seed. Every seed leaves some kinds out: what always comes together hides what one alone does.
+pub(super) fn generate(seed: u64, count: usize) -> Vec<Action> {
+    let mut rng = Rng::new(seed ^ 0x5eed_0f_ac71_0115);
+    let few = rng.chance(500_000);
+    let kinds: Vec<(Kind, u64)> = KINDS
+        .into_iter()
+        .filter(|(_, _, optional)| !optional || rng.chance(if few { 250_000 } else { 600_000 }))
+        .map(|(kind, weight, _)| (kind, weight))
+        .collect();
+    let total: u64 = kinds.iter().map(|(_, weight)| weight).sum();
+    let longest_gap = [200, 2_000, 20_000][rng.below(3) as usize];
+    (0..count)
+        .map(|_| {
+            let mut at = rng.below(total);
+            let found = kinds.iter().find(|(_, weight)| {
+                let here = at < *weight;
+                at = at.saturating_sub(*weight);
+                here
+            });
+            let kind = found.map_or(Kind::Wait, |(kind, _)| *kind);
+            let gap_us = if rng.chance(400_000) { 0 } else { rng.below(longest_gap) };
+            Action { kind, peer: rng.below(PEERS as u64) as usize, seed: rng.next(), gap_us }
+        })
+        .collect()
+}
