@@ -48,7 +48,7 @@ pub(super) fn value(unit: usize, op: OpId) -> Value {
 pub(super) fn content(value: Value, lba: Option<u64>) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     if value != 0 {
-        let place = lba.map_or(u64::MAX, |lba| lba);
+        let place = lba.unwrap_or(u64::MAX);
         for (at, chunk) in block.chunks_exact_mut(16).enumerate() {
             chunk[..8].copy_from_slice(&value.wrapping_add(at as u64 * 0x0101_0000_0000_0000).to_le_bytes());
             chunk[8..].copy_from_slice(&place.to_le_bytes());

@@ -79,7 +79,7 @@ const KINDS: [(Kind, u64, bool); 26] = [
 
 /// The actions of a seed. Every seed leaves some kinds out: what always comes together hides what one alone does.
 pub(super) fn generate(seed: u64, count: usize) -> Vec<Action> {
-    let mut rng = Rng::new(seed ^ 0x5eed_0f_ac71_0115);
+    let mut rng = Rng::new(seed ^ 0x5e_ed0f_ac71_0115);
     let few = rng.chance(500_000);
     let kinds: Vec<(Kind, u64)> = KINDS
         .into_iter()
