@@ -14,12 +14,13 @@ use crate::options::{Address, Options};
 use crate::pending::{Reply, Slot};
 use bytes::Bytes;
 use iscsi_proto::RecvHint;
+use iscsi_proto::auth::chap::Algorithm;
 use iscsi_proto::initiator::{
     CloseReason, Command, ConnectionKey, DiscoveredTarget, Event, LoginError, Outcome as TaskOutcome, Session, TaskKey,
     TaskManagement,
 };
 use iscsi_proto::login::Parameters;
-use iscsi_proto::pdu::{Isid, ScsiResponseCode, TaskManagementResponseCode};
+use iscsi_proto::pdu::{Isid, LoginStatus, ScsiResponseCode, TaskManagementResponseCode};
 use scsi_core::{SenseKey, Status, TaskManagementFunction};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -131,8 +132,10 @@ pub(crate) struct Core {
     /// Where to connect: the URL's portal, or where that sent us.
     address: Address,
     redirections: u32,
-    /// The login told another address, which is tried at once.
+    /// The login told another address, or what to offer, and is tried at once.
     is_redirected: bool,
+    /// The target takes CHAP's number 7 for something else than SHA-256, so that it is not offered any more.
+    is_without_sha256: bool,
     /// The first login is not tried twice: whoever waits for it should hear what is wrong.
     has_been_open: bool,
     attempts: u32,
@@ -159,6 +162,7 @@ impl Core {
             link: Link::Waiting { until: now },
             redirections: 0,
             is_redirected: false,
+            is_without_sha256: false,
             has_been_open: false,
             attempts: 0,
             outage_since: None,
@@ -261,7 +265,9 @@ impl Core {
         }
         let mut random = [0; 4];
         let config = self.options.session_config(self.isid);
-        let config = config.and_then(|config| {
+        let is_without_sha256 = self.is_without_sha256;
+        let config = config.and_then(|mut config| {
+            config.login.algorithms.retain(|algorithm| !is_without_sha256 || *algorithm != Algorithm::SHA256);
             getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
             Ok(config)
         });
@@ -407,6 +413,14 @@ impl Core {
             }
             self.address = address;
             self.is_redirected = true;
+            return;
+        }
+        // The numbers of the newer algorithms came late: tgt had taken 7 for SHA-1 by then, chooses it of our list, and
+        // finds our response of 32 bytes malformed, which has another status than a wrong secret. What is left of the
+        // list is no weaker than what a target could have chosen of it before.
+        let malformed = LoginError::Refused { status: LoginStatus::INITIATOR_ERROR };
+        if error == malformed && self.options.credentials.is_some() && !self.is_without_sha256 {
+            (self.is_without_sha256, self.is_redirected) = (true, true);
             return;
         }
         let target = self.options.target.clone().unwrap_or_else(|| "discovery".into());

@@ -63,6 +63,26 @@ fn digests_are_used_when_the_url_asks_for_them() {
 }
 
 #[test]
+fn bursts_and_segments_need_not_be_whole_blocks() {
+    let server = server();
+    for (first, burst, segment, initial_r2t) in
+        [(921, 921, 524_288, true), (513, 1001, 777, false), (512, 512, 512, true)]
+    {
+        let mut options: Options = server.url(0).parse().unwrap();
+        let session = &mut options.preferences.session;
+        (session.first_burst_length, session.max_burst_length, session.initial_r2t) = (first, burst, initial_r2t);
+        options.preferences.max_recv_data_segment_length = segment;
+        options.command_timeout = Duration::from_secs(10);
+        let disk = Disk::connect_with(options).unwrap();
+        for length in [512, 4096, 1 << 16, 1 << 20] {
+            let data = pattern(length as u64, length);
+            disk.write(4096, data.clone()).unwrap_or_else(|error| panic!("{length} bytes, bursts of {burst}: {error}"));
+            assert!(disk.read(4096, length).unwrap() == data, "{length} bytes, bursts of {burst}");
+        }
+    }
+}
+
+#[test]
 fn operations_are_pipelined_and_each_has_its_own_end() {
     let server = server();
     let disk = Disk::connect(&server.url(0)).unwrap();
