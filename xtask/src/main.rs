@@ -9,6 +9,7 @@ mod compliance;
 mod conformance;
 mod deb;
 mod fuzz;
+mod initiator;
 mod interop;
 mod kernel;
 mod packages;
@@ -35,6 +36,7 @@ Commands:
   bench-peers  Measure the target beside others and write docs/performance.md
   wheel        Build the wheel of the Python package
   bench-python Measure disks that are Python objects against a disk in memory
+  initiator-soak  Log in and check random I/O for a while, against tgt, istgt and ourselves
   header       Make the C header anew
   install-c    Install the C library, its header and its pkg-config file
   kernel-test  Let the Linux kernel's initiator use the server, in QEMU
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Some("bench-peers") => bench_peers::main(&rest),
         Some("wheel") => python::wheel(&rest),
         Some("bench-python") => python::bench(&rest),
+        Some("initiator-soak") => initiator::main(&rest),
         Some("header") => c::header(&rest),
         Some("install-c") => c::install_command(&rest),
         Some("kernel-test") => kernel::main(&rest),

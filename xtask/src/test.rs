@@ -4,7 +4,7 @@ use crate::interop::target::Kind;
 use crate::packages::{self, Need};
 use crate::process::{Finished, find, run_limited};
 use crate::report::{Tally, human, tail};
-use crate::{c, conformance, interop, kernel, python, ram_disks, workspace};
+use crate::{c, conformance, initiator, interop, kernel, python, ram_disks, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,11 @@ const STEPS: &[Step] = &[
         name: "ram-disks",
         about: "the small disks in Rust, Python and C: 60 libiscsi tests, QEMU",
         run: ram_disks_step,
+    },
+    Step {
+        name: "initiator",
+        about: "our initiator against tgt, istgt and ourselves, a minute of it",
+        run: initiator_step,
     },
     Step { name: "doctest", about: "the examples in the documentation", run: doctest },
     Step { name: "doc", about: "the documentation itself, warnings fail", run: doc },
@@ -175,8 +180,18 @@ fn counted(context: &Shared, step: &str, arguments: &[&str]) -> Result<Outcome> 
 }
 
 fn packages_step(context: &Shared) -> Result<Outcome> {
-    let needs =
-        [Need::Libiscsi, Need::Qemu, Need::C, Need::Python, Need::Freeradius, Need::Isns, Need::Kernel, Need::Xfs];
+    let needs = [
+        Need::Libiscsi,
+        Need::Qemu,
+        Need::C,
+        Need::Tgt,
+        Need::Istgt,
+        Need::Python,
+        Need::Freeradius,
+        Need::Isns,
+        Need::Kernel,
+        Need::Xfs,
+    ];
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return Ok(passed("all there"));
@@ -244,6 +259,11 @@ fn python_step(_: &Shared) -> Result<Outcome> {
 fn ram_disks_step(_: &Shared) -> Result<Outcome> {
     let (tally, note, details) = ram_disks::run()?;
     Ok(Outcome { tally, note, details })
+}
+
+fn initiator_step(_: &Shared) -> Result<Outcome> {
+    let tally = initiator::test()?;
+    Ok(Outcome { tally, note: tally.to_string(), details: String::new() })
 }
 
 fn doctest(context: &Shared) -> Result<Outcome> {
