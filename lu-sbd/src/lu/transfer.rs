@@ -186,7 +186,7 @@ impl Lu {
             Work::Verify(verifying) => self.verify_on(key, verifying, fx),
             Work::WriteThenVerify(verifying) => self.verify_on(key, verifying, fx),
             Work::CompareAndWrite(comparing) => self.compare_on(key, comparing, fx),
-            Work::Comparing(comparing) => self.compared(key, comparing, fx),
+            Work::Comparing(comparing) => self.compared(key, *comparing, fx),
             Work::WriteAtomic(atomic) => self.write_atomic_on(key, atomic, fx),
             Work::Same(repeating) => self.same_on(key, repeating, fx),
             // They go on when somebody calls.

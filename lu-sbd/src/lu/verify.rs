@@ -203,10 +203,10 @@ impl Lu {
         self.issue(key, Purpose::ReadBack, op, fx);
     }
 
-    pub(super) fn compared(&mut self, key: Key, comparing: Box<Comparing>, fx: &mut Effects) {
+    pub(super) fn compared(&mut self, key: Key, comparing: Comparing, fx: &mut Effects) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let read = std::mem::take(&mut task.read_back);
-        let Comparing { base, length, compare, write, durable } = *comparing;
+        let Comparing { base, length, compare, write, durable } = comparing;
         let mut total = u64::from(length);
         let data = match compare {
             Some(compare) => {

@@ -21,7 +21,6 @@ use stmf::provider::{LogicalUnit, StoreCompletion, StoreError, StoreErrorKind, S
 const MOST_IN_BATCH: usize = 32;
 
 /// One operation, with the duty to report its outcome.
-#[expect(clippy::large_enum_variant, reason = "a box a store operation would cost more than the room of the rare rest")]
 pub(crate) enum BlockingJob {
     /// Of a unit.
     Store { lu: Arc<dyn LogicalUnit>, request: StoreRequest, completion: StoreCompletion },

@@ -99,7 +99,7 @@ impl Blocks {
 
     /// What a block probably holds now.
     pub(super) fn guess(&self, lba: usize) -> [u8; BLOCK] {
-        let newest = self.blocks.get(lba).and_then(|writes| writes.iter().filter(|write| write.happened).next_back());
+        let newest = self.blocks.get(lba).and_then(|writes| writes.iter().rfind(|write| write.happened));
         newest.map_or([0; BLOCK], |write| content(write.value, (!write.same).then_some(lba as u64)))
     }
 
