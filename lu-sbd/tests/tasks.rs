@@ -272,6 +272,46 @@ fn tasks_of_a_session_that_ended_end_silently() {
 }
 
 #[test]
+fn what_a_lost_session_still_writes_does_not_overwrite_what_comes_after() {
+    let mut rig = Rig::new();
+    rig.hold = true;
+    let (old, new, other) = (pattern(8, 1), pattern(8, 2), pattern(8, 3));
+    rig.simple(1, &write10(100, 8), &old, 0);
+    rig.detach(1, NexusLoss::SessionEnded);
+    rig.attach(4);
+    let overlapping = rig.simple(4, &write10(104, 8), &new, 0);
+    let apart = rig.simple(4, &write10(108 + 8, 8), &other, 0);
+    assert_eq!(rig.held.len(), 2, "the overlapping write is at the store though the old one is");
+    rig.release(1);
+    assert!(rig.ended.contains_key(&apart) && !rig.ended.contains_key(&overlapping));
+    rig.release_all();
+    rig.answer_of(overlapping).good();
+    rig.hold = false;
+    assert_eq!(rig.read(2, 100, 4), old[..4 * BLOCK]);
+    assert_eq!(rig.read(2, 104, 8), new);
+}
+
+#[test]
+fn what_an_aborted_task_still_writes_does_not_overwrite_what_comes_after() {
+    // Who hears of the abort by a unit attention writes again long before the function is answered.
+    let mut rig = Rig::new();
+    rig.hold = true;
+    let (old, new) = (pattern(8, 1), pattern(8, 2));
+    rig.simple(1, &write10(100, 8), &old, 0);
+    let tag = rig.manage(2, Function::LogicalUnitReset, None);
+    assert_eq!(rig.response(tag), None);
+    let attention = rig.simple(1, &write10(100, 8), &new, 0);
+    rig.answer_of(attention).check(SenseKey::UNIT_ATTENTION, 0x29, 0x03);
+    let again = rig.simple(1, &write10(100, 8), &new, 0);
+    assert_eq!(rig.held.len(), 1);
+    rig.release_all();
+    assert!(rig.response(tag).is_some());
+    rig.answer_of(again).good();
+    rig.hold = false;
+    assert_eq!(rig.read(1, 100, 8), new);
+}
+
+#[test]
 fn tasks_of_a_unit_that_is_unmapped_end_with_task_aborted() {
     let mut rig = slow();
     let id = rig.simple(1, &write10(0, 1), &[1; 512], 0);

@@ -153,6 +153,8 @@ impl Lu {
                 }
             }
             self.end_job(job, fx);
+        } else {
+            self.fence(Owner::Job(job));
         }
     }
 

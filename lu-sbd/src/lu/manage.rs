@@ -136,6 +136,7 @@ impl Lu {
             return;
         };
         task.waiters.extend(waiter);
+        let is_first = task.aborted.is_none();
         // Once aborted it stays as it is, but for nobody being left to tell.
         if task.aborted.is_none() || announce == Announce::Silent {
             task.aborted = Some(announce);
@@ -147,8 +148,10 @@ impl Lu {
         if let Some(Work::Job(job)) = self.tasks.get(key).map(|task| &task.work) {
             self.waiter_aborted(*job, fx);
         }
-        if self.tasks.get(key).is_some_and(|task| task.in_flight == 0) {
-            self.end_aborted(key, fx);
+        match self.tasks.get(key).map(|task| task.in_flight) {
+            Some(0) => self.end_aborted(key, fx),
+            Some(_) if is_first => self.fence(Owner::Task(key)),
+            _ => {}
         }
     }
 

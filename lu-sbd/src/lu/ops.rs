@@ -201,6 +201,18 @@ impl Lu {
         }
     }
 
+    /// Keeps others out of what an aborted task or job is still writing: its initiator may not wait for the end of that,
+    /// or be gone, and what is written there after the abort must not be overwritten by what was written before. The
+    /// ranges are given back when the task or job ends.
+    pub(super) fn fence(&mut self, owner: Owner) {
+        let writes = self.ops.iter().filter(|(_, op)| op.owner == owner && op.issued && op.purpose == Purpose::Write);
+        let ranges: Vec<(u64, u64)> = writes.flat_map(|(_, op)| op.ranges.iter().copied()).collect();
+        for (begin, end) in ranges {
+            let sequence = self.next_sequence();
+            self.exclusives.push(Exclusive { owner, begin, end, sequence, granted: true });
+        }
+    }
+
     /// Drops the operations of a task that were not handed out yet.
     pub(super) fn drop_held(&mut self, owner: Owner) {
         let (ops, tasks, jobs) = (&mut self.ops, &mut self.tasks, &mut self.jobs);

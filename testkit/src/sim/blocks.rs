@@ -28,6 +28,8 @@ struct Write {
     /// It did take effect.
     happened: bool,
     durable: bool,
+    /// Its session was gone by then.
+    orphaned: Tick,
 }
 
 /// The blocks of one unit.
@@ -66,14 +68,24 @@ fn decode(block: &[u8], lba: u64) -> Option<Value> {
 
 impl Blocks {
     pub(super) fn new(unit: usize, count: usize) -> Self {
-        let zeros = Write { value: 0, op: 0, same: false, start: 0, latest: 0, happened: true, durable: true };
+        let zeros =
+            Write { value: 0, op: 0, same: false, start: 0, latest: 0, happened: true, durable: true, orphaned: OPEN };
         Self { unit, blocks: vec![vec![zeros]; count], written: BTreeMap::new() }
     }
 
     /// A write begins.
     pub(super) fn begin(&mut self, op: OpId, value: Value, same: bool, lba: usize, count: usize, start: Tick) {
         for lba in lba..(lba + count).min(self.blocks.len()) {
-            self.blocks[lba].push(Write { value, op, same, start, latest: OPEN, happened: false, durable: false });
+            self.blocks[lba].push(Write {
+                value,
+                op,
+                same,
+                start,
+                latest: OPEN,
+                happened: false,
+                durable: false,
+                orphaned: OPEN,
+            });
             self.written.entry(op).or_default().push(lba);
         }
     }
@@ -87,6 +99,20 @@ impl Blocks {
                 write.happened |= happened;
                 write.durable |= durable;
             }
+            let start = self.blocks[lba].iter().find(|write| write.op == op && write.happened).map(|write| write.start);
+            if let Some(start) = start {
+                for orphan in self.blocks[lba].iter_mut().filter(|write| write.orphaned < start) {
+                    orphan.latest = orphan.latest.min(start - 1);
+                }
+            }
+        }
+    }
+
+    /// A write has lost its session, and the target knows. It may still happen, but not after a write that begins from
+    /// now on.
+    pub(super) fn orphan(&mut self, op: OpId, at: Tick) {
+        for lba in self.written.remove(&op).unwrap_or_default() {
+            self.blocks[lba].iter_mut().filter(|write| write.op == op).for_each(|write| write.orphaned = at);
         }
     }
 
@@ -181,7 +207,16 @@ impl Blocks {
             }
             if power_lost {
                 let same = candidates.iter().any(|write| write.same);
-                *writes = vec![Write { value, op: 0, same, start: at, latest: at, happened: true, durable: true }];
+                *writes = vec![Write {
+                    value,
+                    op: 0,
+                    same,
+                    start: at,
+                    latest: at,
+                    happened: true,
+                    durable: true,
+                    orphaned: OPEN,
+                }];
             }
         }
         Ok(())

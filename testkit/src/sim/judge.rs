@@ -37,13 +37,15 @@ impl World {
         self.attentions[at].iter_mut().for_each(|attentions| attentions.doubt());
     }
 
-    /// A new session. What stores were at work on for the one before may still reach the medium: its writes stay open.
+    /// A new session. What stores were at work on for the one before may still reach the medium, but not over what is
+    /// written from now on.
     fn logged_in(&mut self, at: usize) {
         let now = self.tick();
         self.note(|| format!("host{at} is logged in"), 9);
         for (id, op) in std::mem::take(&mut self.orphans[at]) {
             let unit = &mut self.units[op.unit];
             unit.ending.retain(|ending| *ending != id);
+            unit.blocks.orphan(id, now);
             if unit.deciding == Some(id) {
                 unit.deciding = None;
             }
