@@ -93,7 +93,8 @@ type Time = u64;
 #[derive(Clone, Debug)]
 enum Value {
     Known(u64),
-    /// What this block held at some time in between; without an end, until the command ends.
+    /// What this block held at some time in between; without an end, or if the command fails, until the command ends: a
+    /// token that is revoked while it is used fails the command, whose last piece may have read what revoked it.
     Of {
         unit: usize,
         block: u64,
@@ -194,7 +195,8 @@ impl Model {
                 let holds = match event.value {
                     Value::Known(known) => known == value,
                     Value::Of { unit, block, from, to: until } => {
-                        self.possible(unit, block, value, from, until.or(event.end).unwrap_or(to), depth + 1)
+                        let until = until.filter(|_| event.good).or(event.end).unwrap_or(to);
+                        self.possible(unit, block, value, from, until, depth + 1)
                     }
                 };
                 let replaced = |later: &Event| {
