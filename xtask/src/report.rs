@@ -79,9 +79,23 @@ pub(crate) fn tail(text: &str, lines: usize, indent: &str) -> String {
     out
 }
 
+/// The first `lines` lines of `text` that tell what went wrong: of a run whose failures are far above its end.
+pub(crate) fn gist(text: &str, lines: usize) -> String {
+    const MARKS: [&str; 7] = ["FAILED", "failed", "panicked at", "error:", "error[", "Error:", "assert"];
+    let telling = text.lines().filter(|line| MARKS.iter().any(|mark| line.contains(mark)));
+    telling.take(lines).map(|line| format!("{line}\n")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_gist_is_what_tells_of_failures() {
+        let text = "test a ... ok\ntest b ... FAILED\nerror: 1 target failed\ntest c ... FAILED\n";
+        assert_eq!(gist(text, 2), "test b ... FAILED\nerror: 1 target failed\n");
+        assert_eq!(gist("test a ... ok\n", 2), "");
+    }
 
     #[test]
     fn libtest_results_are_summed() {

@@ -3,7 +3,7 @@
 use crate::interop::target::Kind;
 use crate::packages::{self, Need};
 use crate::process::{Finished, find, run_limited};
-use crate::report::{Tally, human, tail};
+use crate::report::{Tally, gist, human, tail};
 use crate::{c, conformance, initiator, interop, kernel, python, ram_disks, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
@@ -21,6 +21,10 @@ Options:
   --only STEP   Run only this step; may be given several times
   --skip STEP   Leave this step out; may be given several times
   --no-install  Install nothing; tests whose packages are missing are skipped, with the reason
+  --any-seed    Property tests begin with random numbers that nobody has seen yet, not with those of every run
+
+A run does the same each time, so that it blames a change only for what the change did. What chance finds is looked for
+with --any-seed, the simulator (cargo run --release -p testkit --bin sim -- --help) and cargo xtask fuzz.
 
 As root, missing Debian packages are installed by apt-get; otherwise the run says which ones to install and skips what
 needs them. The last line is always 'N passed, N failed, N skipped'; the exit code is 0 when nothing failed.
@@ -30,6 +34,9 @@ Example: cargo xtask test --only clippy --only test
 
 /// Compiling on a slow machine takes long, hanging for ever must not be possible.
 const CARGO_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// What the property tests of every run begin with, and where proptest looks for it.
+const PROPTEST_SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "7143");
 
 struct Step {
     name: &'static str,
@@ -41,6 +48,7 @@ struct Step {
 struct Shared {
     logs: PathBuf,
     install: bool,
+    any_seed: bool,
 }
 
 struct Outcome {
@@ -83,7 +91,7 @@ const STEPS: &[Step] = &[
 
 /// `cargo xtask test`.
 pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
-    let (mut only, mut skip, mut install) = (Vec::new(), Vec::new(), true);
+    let (mut only, mut skip, mut install, mut any_seed) = (Vec::new(), Vec::new(), true, false);
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -100,16 +108,18 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
             "--only" => only.push(step_name(words.next())?),
             "--skip" => skip.push(step_name(words.next())?),
             "--no-install" => install = false,
+            "--any-seed" => any_seed = true,
             other => bail!("no option '{other}'\n\n{HELP}"),
         }
     }
-    let context = Shared { logs: workspace::log_directory()?, install };
+    let context = Shared { logs: workspace::log_directory()?, install, any_seed };
     let steps: Vec<&Step> = STEPS
         .iter()
         .filter(|step| (only.is_empty() || only.contains(&step.name)) && !skip.contains(&step.name))
         .collect();
     let started = Instant::now();
     let mut sum = Tally::default();
+    let mut failures = String::new();
     for (index, step) in steps.iter().enumerate() {
         println!("[{}/{}] {}: {}", index + 1, steps.len(), step.name, step.about);
         std::io::stdout().flush()?;
@@ -121,7 +131,10 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
         });
         sum += outcome.tally;
         let word = match outcome.tally {
-            Tally { failed: 1.., .. } => "FAILED",
+            Tally { failed: 1.., .. } => {
+                failures.push_str(&format!("{} failed\n{}", step.name, gist(&outcome.details, 20)));
+                "FAILED"
+            }
             Tally { passed: 0, skipped: 1.., .. } => "skipped",
             _ => "ok",
         };
@@ -129,7 +142,8 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
         print!("{}", outcome.details);
         println!("    {word} in {}{note}", human(began.elapsed()));
     }
-    println!("\n{} in all", human(started.elapsed()));
+    print!("\n{failures}");
+    println!("{} in all", human(started.elapsed()));
     println!("{sum}");
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -153,6 +167,9 @@ fn cargo(context: &Shared, step: &str, arguments: &[&str], flags: &[(&str, &str)
     let log = context.logs.join(format!("{step}.log"));
     let mut command = workspace::cargo();
     command.args(arguments).envs(flags.iter().copied()).env("CARGO_TERM_COLOR", "never");
+    if !context.any_seed && std::env::var_os(PROPTEST_SEED.0).is_none() {
+        command.env(PROPTEST_SEED.0, PROPTEST_SEED.1);
+    }
     Ok((run_limited("cargo", command, CARGO_LIMIT, &log)?, log))
 }
 
@@ -164,7 +181,8 @@ fn single(context: &Shared, step: &str, arguments: &[&str], flags: &[(&str, &str
 
 fn failure(tally: Tally, finished: &Finished, log: &Path) -> Outcome {
     let note = format!("{}, all of it in {}", finished.verdict(), log.display());
-    Outcome { tally, note, details: tail(&finished.output, 120, "    | ") }
+    let telling = gist(&finished.output, 40).lines().map(|line| format!("    | {line}\n")).collect::<String>();
+    Outcome { tally, note, details: format!("{telling}    | at its end:\n{}", tail(&finished.output, 60, "    | ")) }
 }
 
 /// A step that runs libtest and counts its tests.
