@@ -26,6 +26,8 @@ pub(crate) enum Need {
     Kernel,
     /// Another one of Debian's, for the same purpose.
     Istgt,
+    /// `strace`, by which the server is killed at each of its writes.
+    Strace,
     /// Compilers for C and C++, valgrind and pkg-config.
     C,
 }
@@ -42,6 +44,7 @@ impl Need {
             Self::Xfs => &["xfsprogs"],
             Self::Tgt => &["tgt"],
             Self::Istgt => &["istgt"],
+            Self::Strace => &["strace"],
             Self::C => &["gcc", "g++", "libc6-dev", "valgrind", "pkgconf"],
             Self::Kernel => &["qemu-system-x86", "cpio", "kmod", "iproute2"],
         }
@@ -60,6 +63,7 @@ impl Need {
             Self::Xfs => missing_program("mkfs.xfs", "xfsprogs"),
             Self::Tgt => missing_program("tgtd", "tgt"),
             Self::Istgt => missing_program("istgt", "istgt"),
+            Self::Strace => missing_program("strace", "strace"),
             Self::C => [("cc", "gcc"), ("c++", "g++"), ("valgrind", "valgrind"), ("pkg-config", "pkgconf")]
                 .into_iter()
                 .find_map(|(program, package)| missing_program(program, package)),

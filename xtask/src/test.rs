@@ -209,6 +209,7 @@ fn packages_step(context: &Shared) -> Result<Outcome> {
         Need::Isns,
         Need::Kernel,
         Need::Xfs,
+        Need::Strace,
     ];
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {

@@ -1,6 +1,6 @@
 //! `lunette serve` as a process of its own, on a host of the tests.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,6 @@ impl Served {
 
     /// The same, with changes of the command line or environment.
     pub(crate) fn start_with(host: &Host, change: impl FnOnce(&mut Command)) -> Self {
-        let portal = free_portal();
         let log = std::fs::File::create(host.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_lunette"));
         command
@@ -36,23 +35,34 @@ impl Served {
             .arg(host.state())
             .arg("--socket")
             .arg(host.socket())
-            .args(["--portal", &portal.to_string()])
+            .args(["--portal", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stderr(log);
         change(&mut command);
-        let child = command.spawn().unwrap();
-        let served = Self { child, portal };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(portal).is_err() || !host.socket().exists() {
-            assert!(Instant::now() < deadline, "it does not listen: {}", served.log(host));
+        let mut served = Self { child: command.spawn().unwrap(), portal: ([127, 0, 0, 1], 0).into() };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let log = served.log(host);
+            // It says so when it serves both: the portals and the management socket.
+            let said = log.lines().filter(|line| line.contains("listening"));
+            let mut said = said.filter_map(|line| line.split_once("portal=")?.1.split_once(' '));
+            if let Some((portal, _)) = said.next_back() {
+                served.portal = portal.parse().unwrap();
+                return served;
+            }
+            assert!(Instant::now() < deadline, "it does not listen: {log}");
             std::thread::sleep(Duration::from_millis(5));
         }
-        served
     }
 
     /// The portal of the default group.
     pub(crate) fn portal(&self) -> SocketAddr {
         self.portal
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has logged.

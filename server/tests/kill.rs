@@ -1,0 +1,278 @@
+//! The process is killed before each of its writes in turn: what is there afterwards is the old or the new
+//! configuration, never another.
+//!
+//! strace delivers SIGKILL at the N-th write, sync, rename and so on of each kind, for every N that a change comes to.
+//! What a loss of power makes of the writes before it is the matter of the tests in `config_store`.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::Host;
+use common::served::Served;
+
+/// The system calls that change something outside the process, or promise that something has been changed.
+const CALLS: &str = "write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,ftruncate,fallocate,\
+                     rename,renameat,renameat2,unlink,unlinkat,link,linkat,sendto,sendmsg,fchmod,fchown";
+
+const OLD: &str = "600144f0000000000000000000000001";
+const NEW: &str = "600144f0000000000000000000000002";
+
+/// The kinds of changes, each on the configuration of [`furnish`].
+const CHANGES: [(&str, &str); 6] = [
+    ("create-lu", "stmfadm create-lu -s 8M -p guid=600144f0000000000000000000000002 -p alias=fresh new"),
+    ("add-view", "stmfadm add-view -h others -n 7 600144f0000000000000000000000001"),
+    ("modify-lu", "stmfadm modify-lu -s 32M -p alias=grown -p wcd=true 600144f0000000000000000000000001"),
+    ("add-member", "stmfadm add-hg-member -g hosts iqn.2026-11.org.example:c iqn.2026-11.org.example:d"),
+    ("import", "lunette config import other.toml"),
+    ("delete-lu", "stmfadm delete-lu 600144f0000000000000000000000001"),
+];
+
+/// How many hosts are tried at a time.
+const AT_A_TIME: usize = 4;
+
+fn furnish() -> Host {
+    let host = Host::new();
+    // An identity beside data that are in no configuration.
+    host.lu("imported", NEW);
+    host.silent(&format!("stmfadm delete-lu {NEW}"));
+    host.lu("old", OLD);
+    let lu = |guid: &str, file: &str| {
+        format!("[[lu]]\nguid = \"{guid}\"\nfile = \"{}\"\n", host.path().join(file).display())
+    };
+    let first = format!(
+        "[[host-group]]\nname = \"hosts\"\nmembers = [\"iqn.2026-11.org.example:a\", \"iqn.2026-11.org.example:b\"]\n\
+         [[host-group]]\nname = \"others\"\n\
+         [[portal-group]]\nname = \"2\"\nportals = [\"127.0.0.1:13260\"]\n\
+         [[target]]\nname = \"iqn.2026-11.org.example:disks\"\n\
+         [[initiator]]\nname = \"iqn.2026-11.org.example:a\"\n\
+         {}[[view]]\nlu = \"{OLD}\"\nlun = 3\nhost-group = \"hosts\"\n",
+        lu(OLD, "old")
+    );
+    // Something of every kind comes, changes and goes.
+    let other = format!(
+        "[[host-group]]\nname = \"hosts\"\nmembers = [\"iqn.2026-11.org.example:b\", \"iqn.2026-11.org.example:e\"]\n\
+         [[target]]\nname = \"iqn.2026-11.org.example:moved\"\nalias = \"two\"\n\
+         [[portal-group]]\nname = \"3\"\nportals = [\"127.0.0.1:13261\"]\n\
+         [[initiator]]\nname = \"iqn.2026-11.org.example:e\"\n\
+         {}[[view]]\nlu = \"{NEW}\"\nlun = 5\nhost-group = \"hosts\"\n",
+        lu(NEW, "imported")
+    );
+    for (name, document) in [("first.toml", first), ("other.toml", other)] {
+        std::fs::write(host.path().join(name), document).unwrap();
+    }
+    host.output("lunette config import first.toml");
+    host
+}
+
+/// All that is configured, and the identities beside the data.
+fn configuration(host: &Host) -> String {
+    let here = host.path().display().to_string();
+    let export = host.output("lunette config export --with-secrets");
+    format!("{export}\n{}", host.output("stmfadm list-lu -v")).replace(&here, "")
+}
+
+/// Why processes cannot be killed at a system call here.
+fn unable() -> Option<String> {
+    let tried = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=write:signal=KILL:when=1", "echo", "x"])
+        .stdin(Stdio::null())
+        .output();
+    match tried {
+        Err(error) => Some(format!("no strace: {error}")),
+        Ok(output) if output.status.signal() == Some(9) && output.stdout.is_empty() => None,
+        Ok(output) => Some(format!("strace cannot trace here: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+/// How often the busiest thread made each call, by what strace wrote down.
+fn counts(trace: &Path) -> BTreeMap<String, usize> {
+    let mut of_threads: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for line in std::fs::read_to_string(trace).unwrap().lines() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        if let Some((call, _)) = rest.trim_start().split_once('(')
+            && call.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        {
+            *of_threads.entry((call.to_owned(), thread.to_owned())).or_default() += 1;
+        }
+    }
+    let mut counts = BTreeMap::new();
+    for ((call, _), times) in of_threads {
+        let most = counts.entry(call).or_insert(0);
+        *most = times.max(*most);
+    }
+    counts
+}
+
+fn inject(call: &str, number: usize) -> String {
+    format!("inject={call}:signal=KILL:when={number}")
+}
+
+/// One way to carry out a change in a process under strace.
+trait Way: Sync {
+    /// The configuration, found by a process of this kind that starts after the other has ended.
+    fn look(&self, host: &Host) -> String;
+    /// Carries `line` out, whole, and writes its calls down in `trace`.
+    fn record(&self, host: &Host, line: &str, trace: &Path);
+    /// Carries `line` out with this option of strace; whether it was acknowledged.
+    fn attempt(&self, host: &Host, line: &str, injection: &str) -> bool;
+}
+
+/// Kills at every call of every kind of change.
+fn kill_everywhere(way: &dyn Way) {
+    if let Some(reason) = unable() {
+        eprintln!("skipped: {reason}; Debian's package is strace, and ptrace must be allowed");
+        return;
+    }
+    for (name, line) in CHANGES {
+        let whole = furnish();
+        let old = way.look(&whole);
+        let trace = whole.path().join("trace");
+        way.record(&whole, line, &trace);
+        let new = way.look(&whole);
+        assert_ne!(old, new, "{name} changes nothing");
+        let points: Vec<(String, usize)> =
+            counts(&trace).into_iter().flat_map(|(call, most)| (1..=most).map(move |n| (call.clone(), n))).collect();
+        let (next, kept, made) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..AT_A_TIME {
+                scope.spawn(|| {
+                    while let Some((call, number)) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let host = furnish();
+                        let acknowledged = way.attempt(&host, line, &inject(call, *number));
+                        let found = way.look(&host);
+                        let point = format!("{name}, killed at {call} number {number}");
+                        assert!(found == old || found == new, "{point}: neither old nor new:\n{found}");
+                        assert!(found == new || !acknowledged, "{point}: what was acknowledged is gone");
+                        if found == old { &kept } else { &made }.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let (kept, made) = (kept.into_inner(), made.into_inner());
+        eprintln!("{name}: killed at {} calls, {kept} times it is the old, {made} times the new", points.len());
+        assert!(kept >= 3, "{name}: the change was hardly interrupted");
+    }
+}
+
+/// The command alone, on the state directory.
+struct Alone;
+
+impl Alone {
+    fn run(host: &Host, line: &str, options: &[&str]) -> bool {
+        let mut words = line.split(' ');
+        let status = Command::new("strace")
+            .args(["-f", "-qq", "-e", "signal=none"])
+            .args(options)
+            .arg(host.path().join(words.next().unwrap()))
+            .args(words)
+            .current_dir(host.path())
+            .env("LUNETTE_STATE", host.state())
+            .env("LUNETTE_SOCKET", host.socket())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success() || status.signal() == Some(9), "{line}: {status}");
+        status.success()
+    }
+}
+
+impl Way for Alone {
+    fn look(&self, host: &Host) -> String {
+        configuration(host)
+    }
+
+    fn record(&self, host: &Host, line: &str, trace: &Path) {
+        let trace = trace.to_str().unwrap();
+        assert!(Self::run(host, line, &["-o", trace, "-e", &format!("trace={CALLS}")]), "{line}");
+    }
+
+    fn attempt(&self, host: &Host, line: &str, injection: &str) -> bool {
+        let traced = format!("trace={CALLS}");
+        Self::run(host, line, &["-o", "/dev/null", "-e", &traced, "-e", injection])
+    }
+}
+
+/// The server, which the command asks.
+struct AtWork;
+
+/// strace beside a server, watching from a moment on at which nothing goes on there.
+struct Watch(Child);
+
+impl Watch {
+    fn attach(served: &Served, options: &[&str]) -> Self {
+        let mut child = Command::new("strace")
+            .args(["-f", "-e", "signal=none", "-p", &served.id().to_string()])
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut words = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("attached") {
+            line.clear();
+            assert!(words.read_line(&mut line).unwrap() > 0, "strace ended: {:?}", child.wait());
+        }
+        // Its further words are of no interest, but somebody has to take them.
+        std::thread::spawn(move || words.read_to_end(&mut Vec::new()));
+        Self(child)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // When the server is gone, strace is too.
+        let _ = self.0.wait();
+    }
+}
+
+impl AtWork {
+    fn run(host: &Host, line: &str, options: &[&str]) -> bool {
+        let served = Served::start(host);
+        let watch = Watch::attach(&served, options);
+        let outcome = host.run(line);
+        assert!(
+            outcome.status == 0 || outcome.stderr.contains("hint: "),
+            "{line}: the command does not say what happened: {outcome:?}"
+        );
+        drop(served);
+        drop(watch);
+        outcome.status == 0
+    }
+}
+
+impl Way for AtWork {
+    fn look(&self, host: &Host) -> String {
+        let _served = Served::start(host);
+        configuration(host)
+    }
+
+    fn record(&self, host: &Host, line: &str, trace: &Path) {
+        let trace = trace.to_str().unwrap();
+        assert!(Self::run(host, line, &["-o", trace, "-e", &format!("trace={CALLS}")]), "{line}");
+    }
+
+    fn attempt(&self, host: &Host, line: &str, injection: &str) -> bool {
+        let traced = format!("trace={CALLS}");
+        Self::run(host, line, &["-o", "/dev/null", "-e", &traced, "-e", injection])
+    }
+}
+
+#[test]
+fn a_command_killed_at_any_write_leaves_the_old_or_the_new_configuration() {
+    kill_everywhere(&Alone);
+}
+
+#[test]
+fn a_server_killed_at_any_write_leaves_the_old_or_the_new_configuration() {
+    kill_everywhere(&AtWork);
+}
