@@ -21,7 +21,7 @@ use iscsi_proto::initiator::{
 };
 use iscsi_proto::login::Parameters;
 use iscsi_proto::pdu::{Isid, LoginStatus, ScsiResponseCode, TaskManagementResponseCode};
-use scsi_core::{SenseKey, Status, TaskManagementFunction};
+use scsi_core::{SenseData, SenseKey, Status, TaskManagementFunction};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
@@ -37,6 +37,10 @@ const MAX_REPEATS: u32 = 16;
 /// The waits between attempts when a unit is busy; they double up to the last.
 const FIRST_BUSY_WAIT: Duration = Duration::from_millis(10);
 const LAST_BUSY_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a command goes unanswered until the unit is asked whether it has forgotten it: the commands that another
+/// initiator's reset ended are not answered (SAM, TAS bit of the Control mode page), and only a unit attention tells.
+const ASK_AFTER: Duration = Duration::from_secs(3);
 
 /// How many redirections one attempt follows.
 const MAX_REDIRECTIONS: u32 = 4;
@@ -71,6 +75,8 @@ struct Request {
     deadline: Option<Instant>,
     /// Where it is outstanding.
     task: Option<TaskKey>,
+    /// Since when.
+    sent: Option<Instant>,
     /// Not to be sent before.
     not_before: Option<Instant>,
     repeats: u32,
@@ -147,6 +153,9 @@ pub(crate) struct Core {
     /// Requests to be sent, oldest first.
     queue: BTreeSet<u64>,
     by_task: HashMap<TaskKey, u64>,
+    /// The TEST UNIT READY that is out, of our own, and when the last one was sent.
+    question: Option<TaskKey>,
+    asked: Option<Instant>,
     finished: Vec<Finished>,
     logins: u64,
     parameters: Option<Parameters>,
@@ -172,6 +181,8 @@ impl Core {
             requests: HashMap::new(),
             queue: BTreeSet::new(),
             by_task: HashMap::new(),
+            question: None,
+            asked: None,
             finished: Vec::new(),
             logins: 0,
             parameters: None,
@@ -198,8 +209,16 @@ impl Core {
         self.next_request += 1;
         let limit = self.options.command_timeout;
         let deadline = (!limit.is_zero()).then(|| now + limit);
-        let request =
-            Request { job, slot: Arc::clone(slot), index, deadline, task: None, not_before: None, repeats: 0 };
+        let request = Request {
+            job,
+            slot: Arc::clone(slot),
+            index,
+            deadline,
+            task: None,
+            sent: None,
+            not_before: None,
+            repeats: 0,
+        };
         self.requests.insert(id, request);
         self.queue.insert(id);
         match self.link {
@@ -325,6 +344,7 @@ impl Core {
             self.end();
         }
         self.time_out_requests(now);
+        self.ask(now);
         self.pump(now);
     }
 
@@ -337,7 +357,7 @@ impl Core {
         let session = self.session.as_ref().and_then(Session::poll_timeout);
         let requests = self.requests.values().filter_map(|request| request.deadline).min();
         let waiting = self.queue.iter().filter_map(|id| self.requests.get(id)?.not_before).min();
-        [link, session, requests, waiting, self.is_closing.filter(|_| !matches!(self.link, Link::Ended))]
+        [link, session, requests, waiting, self.ask_at(), self.is_closing.filter(|_| !matches!(self.link, Link::Ended))]
             .into_iter()
             .flatten()
             .min()
@@ -439,6 +459,7 @@ impl Core {
     fn after_loss(&mut self, now: Instant) {
         self.session = None;
         self.by_task.clear();
+        self.question = None;
         let outstanding: Vec<u64> =
             self.requests.iter().filter(|(_, request)| request.task.is_some()).map(|(id, _)| *id).collect();
         outstanding.into_iter().for_each(|id| self.lose(id));
@@ -521,6 +542,7 @@ impl Core {
                     self.by_task.insert(task, id);
                     if let Some(request) = self.requests.get_mut(&id) {
                         request.task = Some(task);
+                        request.sent = Some(now);
                     }
                 }
                 Err(
@@ -533,7 +555,48 @@ impl Core {
         refused.into_iter().for_each(|(id, outcome)| self.finish(id, outcome));
     }
 
+    /// When the unit is to be asked about what it has not answered.
+    fn ask_at(&self) -> Option<Instant> {
+        let is_open = matches!(self.link, Link::Open { .. }) && self.is_closing.is_none() && self.question.is_none();
+        let commands = self.requests.values().filter(|request| matches!(request.job, Job::Command { .. }));
+        let oldest = commands.filter_map(|request| request.task.and(request.sent)).min().filter(|_| is_open)?;
+        Some(self.asked.map_or(oldest, |asked| asked.max(oldest)) + ASK_AFTER)
+    }
+
+    fn ask(&mut self, now: Instant) {
+        if self.ask_at().is_some_and(|time| time <= now)
+            && let Some(session) = &mut self.session
+        {
+            // TEST UNIT READY is all zeros.
+            let question = Command { lun: self.options.lun_field(), cdb: vec![0; 6], ..Command::default() };
+            self.question = session.submit(question).ok();
+            self.asked = Some(now);
+        }
+    }
+
+    /// The unit was reset, or its tasks were cleared: what it had before `task` it has forgotten. It is asked to abort
+    /// that, so that none of it can happen any more, and then that is sent again.
+    fn forget_before(&mut self, task: TaskKey) {
+        let Some(session) = &mut self.session else { return };
+        let (function, lun) = (TaskManagementFunction::AbortTask, self.options.lun_field());
+        for (&older, id) in self.by_task.iter().filter(|(older, _)| **older < task) {
+            if self.requests.get(id).is_some_and(|request| matches!(request.job, Job::Command { .. })) {
+                // At the session's limit of requests the next question does it.
+                let _ = session.manage(TaskManagement { function, lun, referenced: Some(older) });
+            }
+        }
+    }
+
     fn task_done(&mut self, now: Instant, task: TaskKey, outcome: TaskOutcome) {
+        if let TaskOutcome::Response(response) = &outcome
+            && SenseData::decode(&response.sense).is_some_and(|sense| tells_of_a_reset(&sense))
+        {
+            self.forget_before(task);
+        }
+        if self.question == Some(task) {
+            self.question = None;
+            return;
+        }
         let Some(id) = self.by_task.remove(&task) else { return };
         let Some(request) = self.requests.get_mut(&id) else { return };
         let Job::Command { command, repeatable } = &request.job else { return };
@@ -560,7 +623,8 @@ impl Core {
 
     /// A request was out when its connection went.
     fn lose(&mut self, id: u64) {
-        let reason = self.loss();
+        let is_open = matches!(self.link, Link::Open { .. }) && self.last_error.is_none();
+        let reason = if is_open { lost("the target aborted it") } else { self.loss() };
         let Some(request) = self.requests.get_mut(&id) else { return };
         let will_return = self.has_been_open && !self.options.reconnect_timeout.is_zero() && self.is_closing.is_none();
         match &request.job {
@@ -620,6 +684,13 @@ impl Core {
             self.finished.push(Finished { slot: request.slot, index: request.index, outcome });
         }
     }
+}
+
+/// Whether tasks of this initiator were ended without an answer: resets, nexus loss, and CLEAR TASK SET or a preemption
+/// by another initiator.
+fn tells_of_a_reset(sense: &SenseData) -> bool {
+    let is_cleared = matches!((sense.code.asc, sense.code.ascq), (0x29, _) | (0x2f, 0x00));
+    sense.key == SenseKey::UNIT_ATTENTION && is_cleared
 }
 
 /// Whether a command that may run twice is sent again, and how long that waits.

@@ -1,10 +1,12 @@
 //! The client against our own server, over loopback.
 
 use bytes::Bytes;
-use lu_sbd::store::MemoryStore;
+use lu_sbd::store::{BackingStore, Error as StoreError, MemoryStore};
 use lunette_client::{Command, DigestPreference, Disk, Error, Operation, Options, TaskManagementFunction, discover};
 use lunette_server::Server;
 use scsi_core::{SenseKey, Status};
+use std::io::IoSlice;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 const SIZE: u64 = 16 << 20;
@@ -125,6 +127,81 @@ fn task_management_reaches_the_unit() {
     disk.write_at(0, &[1; 512]).unwrap();
     let done = disk.submit(Operation::Flush).unwrap();
     disk.abort(&done).unwrap();
+}
+
+/// A store whose first write waits until it is let go.
+#[derive(Debug)]
+struct Stuck {
+    memory: MemoryStore,
+    /// Whether a write came, and whether it was let go.
+    state: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl Stuck {
+    fn change(&self, change: impl FnOnce(&mut (bool, bool)), until: impl Fn(&(bool, bool)) -> bool) {
+        let mut state = self.state.lock().unwrap();
+        change(&mut state);
+        self.changed.notify_all();
+        let waited = self.changed.wait_timeout_while(state, LIMIT, |state| !until(state)).unwrap();
+        assert!(!waited.1.timed_out());
+    }
+}
+
+impl BackingStore for Stuck {
+    fn capacity(&self) -> u64 {
+        self.memory.capacity()
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        self.memory.read_at(offset, into)
+    }
+
+    fn write_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), StoreError> {
+        self.change(|state| state.0 = true, |state| state.1);
+        self.memory.write_at(offset, data)
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A write that another initiator's reset ends, so that nobody answers it; `then` is what its own initiator does next.
+fn a_reset_from_elsewhere(then: impl FnOnce(&Disk)) {
+    let store = Arc::new(Stuck { memory: MemoryStore::new(SIZE), state: Mutex::default(), changed: Condvar::new() });
+    let server = Server::builder()
+        .disk(lunette_server::Disk::new(Arc::clone(&store)))
+        .portal("127.0.0.1:0".parse().unwrap())
+        .start()
+        .unwrap();
+    let mut options: Options = server.url(0).parse().unwrap();
+    options.command_timeout = LIMIT;
+    let disk = Disk::connect_with(options).unwrap();
+    let other = Disk::connect(&server.url(0)).unwrap();
+    let write = disk.submit(Operation::Write { offset: 0, data: pattern(1, 512).into(), durable: false }).unwrap();
+    store.change(|_| (), |state| state.0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| other.manage(TaskManagementFunction::LogicalUnitReset).unwrap());
+        // The reset should come while the write is stuck; it may be answered only after that.
+        std::thread::sleep(Duration::from_millis(300));
+        store.change(|state| state.1 = true, |_| true);
+    });
+    then(&disk);
+    write.wait().unwrap();
+    assert!(disk.read(0, 512).unwrap() == pattern(1, 512));
+}
+
+#[test]
+fn a_command_that_the_reset_of_another_ended_is_sent_again_once_any_other_tells_of_the_reset() {
+    a_reset_from_elsewhere(|disk| drop(disk.read(4096, 512).unwrap()));
+}
+
+#[test]
+fn a_unit_that_keeps_silent_is_asked_whether_it_was_reset() {
+    a_reset_from_elsewhere(|_| ());
 }
 
 #[test]

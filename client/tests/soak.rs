@@ -17,6 +17,33 @@ const SESSIONS: u64 = 3;
 /// The part of a session, in units.
 const PART_UNITS: u64 = SIZE / SESSIONS / UNIT;
 
+/// What a target can bear, apart from what is legal.
+#[derive(Clone, Copy, Debug)]
+struct Manners {
+    /// Lengths of segments and bursts are multiples of this many bytes.
+    multiple: u32,
+    /// ABORT TASK SET while commands of the session are outstanding; else when it has none.
+    aborts_amid_commands: bool,
+    /// LOGICAL UNIT RESET while commands of all sessions are outstanding; else never.
+    resets_amid_commands: bool,
+}
+
+impl Manners {
+    fn of(name: &str) -> Self {
+        let all = Self { multiple: 1, aborts_amid_commands: true, resets_amid_commands: true };
+        match name {
+            // It does not count the padding of a Data-In: what follows a segment of 9,847 bytes comes a byte too late.
+            // A reset amid the commands of several sessions is at times left without an answer.
+            "tgt" => Self { multiple: 4, resets_amid_commands: false, ..all },
+            // It numbers the responses of aborted commands but does not send them, and at a reset forgets commands of
+            // other sessions without a unit attention to tell them. It sleeps for a second in every login, one after
+            // the other: more sessions at a time make no more logins.
+            "istgt" => Self { aborts_amid_commands: false, resets_amid_commands: false, ..all },
+            _ => all,
+        }
+    }
+}
+
 /// What a generation number is kept for, in bytes.
 const UNIT: u64 = 4096;
 
@@ -55,6 +82,7 @@ fn mix(mut z: u64) -> u64 {
 struct Figures {
     logins: u64,
     reconnects: u64,
+    resets: u64,
     commands: u64,
     read_bytes: u64,
     written_bytes: u64,
@@ -64,14 +92,14 @@ impl AddAssign for Figures {
     fn add_assign(&mut self, other: Self) {
         self.logins += other.logins;
         self.reconnects += other.reconnects;
+        self.resets += other.resets;
         self.commands += other.commands;
         self.read_bytes += other.read_bytes;
         self.written_bytes += other.written_bytes;
     }
 }
 
-/// `whole_blocks`: lengths are multiples of 512. tgt loses count of data in segments that need padding.
-fn preferences(random: &mut Random, whole_blocks: bool) -> Preferences {
+fn preferences(random: &mut Random, multiple: u32) -> Preferences {
     let mut wanted = Preferences::default();
     let session = &mut wanted.session;
     session.max_connections = 1 + random.below(8) as u16;
@@ -94,10 +122,11 @@ fn preferences(random: &mut Random, whole_blocks: bool) -> Preferences {
     wanted.data_digest = digest(random);
     wanted.max_recv_data_segment_length =
         if random.one_in(4) { random.scaled(512, 16_777_215) } else { 4096 << random.below(10) };
-    if whole_blocks {
-        wanted.max_recv_data_segment_length &= !511;
-        wanted.session.max_burst_length &= !511;
-        wanted.session.first_burst_length &= !511;
+    let session = &mut wanted.session;
+    for length in
+        [&mut wanted.max_recv_data_segment_length, &mut session.max_burst_length, &mut session.first_burst_length]
+    {
+        *length -= *length % multiple;
     }
     wanted
 }
@@ -119,7 +148,7 @@ struct Part {
     /// The generation that was given last.
     last: u32,
     figures: Figures,
-    whole_blocks: bool,
+    manners: Manners,
 }
 
 impl Part {
@@ -138,7 +167,7 @@ impl Part {
     /// Logs in, does something, logs out.
     fn round(&mut self, url: &str) -> Result<(), String> {
         let mut options: Options = url.parse().map_err(|error| format!("{error}"))?;
-        options.preferences = preferences(&mut self.random, self.whole_blocks);
+        options.preferences = preferences(&mut self.random, self.manners.multiple);
         options.command_timeout = Duration::from_secs(30);
         options.initiator_name = format!("iqn.2026-11.org.example:soak-{}", self.first);
         let wanted = options.preferences;
@@ -190,8 +219,11 @@ impl Part {
             self.figures.commands += 1;
             begun.push((expected, disk.submit(operation).map_err(|error| error.to_string())?));
         }
+        let amid = self.manners.aborts_amid_commands;
         if self.random.one_in(12) {
             disk.drop_connection();
+        } else if amid && self.random.one_in(24) {
+            self.abort(disk)?;
         }
         for (expected, pending) in begun {
             let reply = pending.wait().map_err(|error| error.to_string())?;
@@ -199,12 +231,21 @@ impl Part {
                 compare(&reply.to_bytes(), &self.content(unit, units), self.offset(unit))?;
             }
         }
-        if self.random.one_in(24) {
-            // With nothing outstanding. A reset of the unit would end the commands of the other sessions without an
-            // answer, as the standard has it.
+        if !amid && self.random.one_in(24) {
             disk.manage(TaskManagementFunction::AbortTaskSet).map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    /// Ends the session's own commands, or everybody's.
+    fn abort(&mut self, disk: &Disk) -> Result<(), String> {
+        let everybody = self.manners.resets_amid_commands && self.random.one_in(4);
+        let function = match everybody {
+            true => TaskManagementFunction::LogicalUnitReset,
+            false => TaskManagementFunction::AbortTaskSet,
+        };
+        self.figures.resets += u64::from(everybody);
+        disk.manage(function).map(drop).map_err(|error| error.to_string())
     }
 
     /// All of the part, by a session without wishes.
@@ -226,7 +267,7 @@ fn compare(got: &[u8], wanted: &[u8], offset: u64) -> Result<(), String> {
     Err(format!("{} bytes at {offset} differ from byte {at} on", got.len()))
 }
 
-fn soak(url: &str, seed: u64, until: Instant, whole_blocks: bool) -> Result<Figures, String> {
+fn soak(url: &str, seed: u64, until: Instant, manners: Manners) -> Result<Figures, String> {
     let outcomes: Vec<Result<Figures, String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..SESSIONS)
             .map(|session| {
@@ -237,7 +278,7 @@ fn soak(url: &str, seed: u64, until: Instant, whole_blocks: bool) -> Result<Figu
                         generations: vec![0; PART_UNITS as usize],
                         last: 0,
                         figures: Figures::default(),
-                        whole_blocks,
+                        manners,
                     };
                     while Instant::now() < until {
                         part.round(url)?;
@@ -298,15 +339,16 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match soak(&target.url(), seed, Instant::now() + Duration::from_secs(seconds), name != "lunette") {
+    match soak(&target.url(), seed, Instant::now() + Duration::from_secs(seconds), Manners::of(name)) {
         Ok(sum) => {
             let mib = |bytes: u64| bytes >> 20;
             println!(
-                "{name}: {} logins, {} of them reconnects; {} commands, {} MiB written, {} MiB read, no difference; \
+                "{name}: {} logins, {} of them reconnects; {} commands, {} resets, {} MiB written, {} MiB read, no difference; \
                  {seconds} s, seed {seed}",
                 sum.logins,
                 sum.reconnects,
                 sum.commands,
+                sum.resets,
                 mib(sum.written_bytes),
                 mib(sum.read_bytes)
             );

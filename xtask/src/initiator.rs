@@ -19,7 +19,7 @@ Options:
   --target TARGET  tgt, istgt or lunette; may be given several times; default all three, one after the other
   --seed S         What the random numbers begin with; default 1
 
-The long run, ten minutes: cargo xtask initiator-soak --seconds 200
+istgt takes about a second for each login. The long run, ten minutes and well over 1,000 logins: cargo xtask initiator-soak --seconds 200
 
 Example: cargo xtask initiator-soak --target tgt --seconds 60 --seed 7
 ";
