@@ -25,5 +25,5 @@ pub use scsi_core::Guid;
 pub use session::{CounterValues, Counters, LuCall, Session, Termination};
 pub use stmf::{
     ExplainedLun, Explanation, HiddenLun, HiddenReason, LoginRefusal, LuStatus, SessionInfo, SessionRequest, State,
-    Stmf, StmfError, StoreJob, StoreRunner, TargetInfo, TargetStatus, explain_views,
+    Stmf, StmfError, StoreJob, StoreRunner, TargetInfo, TargetStatus, explain_views, port_group_number,
 };

@@ -14,6 +14,7 @@ mod tests;
 pub use explain::{ExplainedLun, Explanation, HiddenLun, HiddenReason, explain_views};
 pub use lus::LuStatus;
 pub use nexuses::{LoginRefusal, SessionInfo, SessionRequest};
+pub use ports::port_group_number;
 pub use targets::{TargetInfo, TargetStatus};
 
 use scsi_core::Guid;

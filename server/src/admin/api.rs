@@ -88,6 +88,19 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lu: Option<String>,
     },
+    /// Lists how well units are reached through each target group: what ALUA tells initiators.
+    ListAccess {},
+    /// Sets how well units are reached through the ports of a target group.
+    SetAccess {
+        /// The target group; missing: the targets that are in none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target_group: Option<String>,
+        /// `active-optimized`, `active-non-optimized`, `standby`, `unavailable` or `transitioning`.
+        state: String,
+        /// Initiators should like these paths best.
+        #[serde(default)]
+        preferred: bool,
+    },
 
     /// Makes a logical unit of a file or block device.
     CreateLu {
@@ -96,7 +109,8 @@ pub enum Request {
         /// Its size as in `16G`; the size of the file if missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<String>,
-        /// Properties as `name=value`: alias, blk, guid, host-id, meta, mgmt-url, oui, pid, serial, vid, wcd, wp.
+        /// Properties as `name=value`: alias, blk, guid, host-id, meta, mgmt-url, oui, pid,
+        /// removable, serial, thin, vid, wcd, wp.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         properties: Vec<String>,
         /// Overwrite the identity of a logical unit that is there already.
@@ -473,6 +487,8 @@ pub enum Answer {
     Groups(Vec<GroupInfo>),
     /// View entries.
     Views(Vec<ViewInfo>),
+    /// How well units are reached through target groups.
+    Access(Vec<AccessInfo>),
     /// Logical units.
     Lus(Vec<LuInfo>),
     /// Target ports.
@@ -495,6 +511,20 @@ pub enum Answer {
     Document(String),
     /// What an import did or would do, one line each; empty: nothing differs.
     Plan(Vec<String>),
+}
+
+/// How well units are reached through a target group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AccessInfo {
+    /// The target group; missing: the targets that are in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_group: Option<String>,
+    /// TARGET PORT GROUP, by which initiators know it.
+    pub number: u16,
+    /// The state, as it is set.
+    pub state: String,
+    /// Initiators should like these paths best.
+    pub preferred: bool,
 }
 
 /// A change was made.

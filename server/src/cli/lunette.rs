@@ -59,6 +59,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// How well units are reached through target groups (ALUA).
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// Sessions of initiators.
     #[command(subcommand)]
     Session(SessionCommand),
@@ -113,6 +116,28 @@ pub(super) struct DemoArguments {
     /// What to log.
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     pub(super) log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum AccessCommand {
+    /// Lists the state of every target group.
+    List {
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sets the state of a target group; initiators are told by a unit attention.
+    Set {
+        /// active-optimized, active-non-optimized, standby, unavailable or transitioning.
+        #[arg(id = "access-state", value_name = "STATE")]
+        state: String,
+        /// The target group; the targets that are in none if missing.
+        #[arg(long, value_name = "NAME")]
+        target_group: Option<String>,
+        /// Initiators should like these paths best.
+        #[arg(long)]
+        preferred: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -206,6 +231,10 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
         Command::Demo(arguments) => return super::serve::demo(arguments, places),
         Command::Status { json, watch } => status(&mut backend, json, watch),
         Command::Explain { initiator, target, json } => explain(&mut backend, initiator, target, json),
+        Command::Access(AccessCommand::List { json }) => access_list(&mut backend, json),
+        Command::Access(AccessCommand::Set { state, target_group, preferred }) => {
+            done(&mut backend, Request::SetAccess { target_group, state, preferred }).map(|_| ExitCode::SUCCESS)
+        }
         Command::Session(SessionCommand::List { json }) => session_list(&mut backend, json),
         Command::Session(SessionCommand::Kill { id }) => {
             done(&mut backend, Request::KillSession { id }).map(|_| ExitCode::SUCCESS)
@@ -398,6 +427,22 @@ fn explanation_text(explanation: &Explanation) -> String {
         }
     }
     text
+}
+
+fn access_list(backend: &mut Backend, json: bool) -> Result<ExitCode, ApiError> {
+    let Answer::Access(groups) = backend.call(Request::ListAccess {})? else { return Err(unexpected()) };
+    if json {
+        print_json(&groups);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    for group in groups {
+        let name = group.target_group.as_deref().unwrap_or("(targets in no group)");
+        let preferred = if group.preferred { ", preferred" } else { "" };
+        let _ = writeln!(text, "{:5}  {name}: {}{preferred}", group.number, group.state);
+    }
+    print(&text);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn session_list(backend: &mut Backend, json: bool) -> Result<ExitCode, ApiError> {

@@ -8,6 +8,12 @@ use super::{Live, Stmf, StmfError, folded};
 use crate::config::{AccessState, GroupId, GroupKind};
 use crate::provider::{PortGroup, TargetPorts};
 
+/// TARGET PORT GROUP of the ports of a target group, or of targets in none. Numbers past 16 bits take more groups than
+/// there can be ports: they share the last.
+pub fn port_group_number(group: Option<GroupId>) -> u16 {
+    group.map_or(0, |group| u16::try_from(group.0).unwrap_or(u16::MAX))
+}
+
 /// The number of a target port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PortNumber {
@@ -81,9 +87,7 @@ impl Live {
         let group = |(group, mut ports): (Option<GroupId>, Vec<u16>)| {
             ports.sort_unstable();
             let access = self.config.access(group);
-            // Numbers past 16 bits take more groups than there can be ports: they share the last.
-            let id = group.map_or(0, |group| u16::try_from(group.0).unwrap_or(u16::MAX));
-            PortGroup { id, state: state(access.state), preferred: access.preferred, ports }
+            PortGroup { id: port_group_number(group), state: state(access.state), preferred: access.preferred, ports }
         };
         let ports = TargetPorts { groups: groups.into_iter().map(group).collect() };
         if ports != *self.target_ports {

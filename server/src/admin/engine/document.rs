@@ -1,6 +1,6 @@
 //! The configuration as a TOML document: its form, and the reading of it into models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use iscsit::config as iscsi;
@@ -9,7 +9,7 @@ use iscsit::config::{
     TargetPatch,
 };
 use serde::{Deserialize, Serialize};
-use stmf::config::{Access, DefaultState, GroupKind, NewView, Settings};
+use stmf::config::{Access, AccessState, DefaultState, GroupKind, NewView, PathAccess, Settings};
 
 use crate::admin::api::{ApiError, ErrorKind};
 use crate::model::{Configuration, LuRecord};
@@ -31,6 +31,8 @@ pub(super) struct Document {
     pub(super) host_groups: Vec<GroupTable>,
     #[serde(rename = "target-group", skip_serializing_if = "Vec::is_empty")]
     pub(super) target_groups: Vec<GroupTable>,
+    #[serde(rename = "access", skip_serializing_if = "Vec::is_empty")]
+    pub(super) access: Vec<AccessTable>,
     #[serde(rename = "view", skip_serializing_if = "Vec::is_empty")]
     pub(super) views: Vec<ViewTable>,
     #[serde(rename = "portal-group", skip_serializing_if = "Vec::is_empty")]
@@ -73,6 +75,19 @@ pub(super) struct GroupTable {
     pub(super) name: String,
     #[serde(default)]
     pub(super) members: Vec<String>,
+}
+
+/// How well units are reached through a target group, where that is not the default.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AccessTable {
+    /// Missing: the targets that are in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) target_group: Option<String>,
+    #[serde(with = "access_state", default)]
+    state: AccessState,
+    #[serde(default)]
+    preferred: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -163,6 +178,16 @@ impl Document {
             lus: lus.values().cloned().collect(),
             host_groups: groups(GroupKind::Host),
             target_groups: groups(GroupKind::Target),
+            access: std::iter::once(None)
+                .chain(stmf.groups(GroupKind::Target).map(Some))
+                .map(|group| (group, stmf.access(group.map(stmf::config::Group::id))))
+                .filter(|(_, access)| *access != PathAccess::default())
+                .map(|(group, PathAccess { state, preferred })| AccessTable {
+                    target_group: group.map(|group| group.name().to_owned()),
+                    state,
+                    preferred,
+                })
+                .collect(),
             views: stmf
                 .all_views()
                 .map(|entry| ViewTable {
@@ -314,11 +339,41 @@ impl Document {
                 }
             }
         }
+        let mut named = HashSet::new();
+        for table in &self.access {
+            let group = table.target_group.as_deref();
+            config.commit(config.set_access(group, table.wish())?);
+            if !named.insert(group) {
+                let group = group.unwrap_or("targets in no group");
+                return Err(ApiError::new(ErrorKind::Invalid, format!("access through {group} comes twice")));
+            }
+        }
         for view in &self.views {
             let change = config.add_view(&view.wish())?.0;
             config.commit(change);
         }
         Ok(())
+    }
+}
+
+impl AccessTable {
+    /// What initiators are to be told.
+    pub(super) fn wish(&self) -> PathAccess {
+        PathAccess { state: self.state, preferred: self.preferred }
+    }
+}
+
+/// States by the words of the command line.
+mod access_state {
+    use super::AccessState;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(state: &AccessState, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(state)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessState, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(Error::custom)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Host groups and target groups.
 
-use stmf::config::{Config, ConfigError, GroupKind};
+use stmf::config::{AccessState, Config, ConfigError, GroupId, GroupKind, PathAccess};
 
 use super::{Engine, done};
-use crate::admin::api::{ApiError, Done, GroupInfo};
+use crate::admin::api::{AccessInfo, ApiError, Done, ErrorKind, GroupInfo};
 use crate::model::Transaction;
 
 impl Engine {
@@ -38,6 +38,31 @@ impl Engine {
         members: &[String],
     ) -> Result<Done, ApiError> {
         self.change_members(kind, group, members, |config, member| config.remove_member(kind, group, member))
+    }
+
+    pub(super) fn list_access(&self) -> Vec<AccessInfo> {
+        let stmf = &self.configuration.stmf;
+        let info = |name: Option<&str>, id: Option<GroupId>| {
+            let PathAccess { state, preferred } = stmf.access(id);
+            let number = stmf::port_group_number(id);
+            AccessInfo { target_group: name.map(str::to_owned), number, state: state.to_string(), preferred }
+        };
+        let groups = stmf.groups(GroupKind::Target).map(|group| info(Some(group.name()), Some(group.id())));
+        std::iter::once(info(None, None)).chain(groups).collect()
+    }
+
+    pub(super) fn set_access(
+        &mut self,
+        target_group: Option<&str>,
+        state: &str,
+        preferred: bool,
+    ) -> Result<Done, ApiError> {
+        let state: AccessState = state
+            .parse()
+            .map_err(|error: stmf::config::UnknownAccessState| ApiError::new(ErrorKind::Invalid, error.to_string()))?;
+        let change = self.configuration.stmf.set_access(target_group, PathAccess { state, preferred })?;
+        self.commit(Transaction { stmf: Some(change), ..Transaction::default() })?;
+        Ok(done())
     }
 
     /// Plans a change for each member; those that cannot be made are told, the others are one transaction.

@@ -177,6 +177,10 @@ impl Engine {
                 self.add_view(&lu, host_group.as_deref(), target_group.as_deref(), lun).map(Answer::Done)
             }
             Request::RemoveViews { lu, indexes } => self.remove_views(&lu, indexes.as_deref()).map(Answer::Done),
+            Request::ListAccess {} => Ok(Answer::Access(self.list_access())),
+            Request::SetAccess { target_group, state, preferred } => {
+                self.set_access(target_group.as_deref(), &state, preferred).map(Answer::Done)
+            }
             Request::ListViews { lu } => self.list_views(lu.as_deref()).map(Answer::Views),
             Request::CreateLu { file, size, properties, force } => {
                 self.create_lu(&file, size.as_deref(), &properties, force).map(Answer::Done)

@@ -6,7 +6,7 @@ use stmf::Guid;
 use stmf::config::{ConfigError, Draft, GroupKind};
 
 use super::Engine;
-use super::document::{Document, GroupTable, ViewTable, difference};
+use super::document::{AccessTable, Document, GroupTable, ViewTable, difference};
 use super::unit::{self, Unit};
 use crate::admin::api::{ApiError, ErrorKind};
 use crate::model::Transaction;
@@ -194,6 +194,19 @@ fn plan_stmf(draft: &mut Draft, document: &Document, lines: &mut Vec<String>) ->
                     draft.apply(draft.config().add_member(kind, &group.name, member)?);
                 }
             }
+        }
+    }
+    let groups =
+        draft.config().groups(GroupKind::Target).map(|group| (Some(group.name().to_owned()), Some(group.id())));
+    let groups: Vec<_> = std::iter::once((None, None)).chain(groups).collect();
+    for (name, id) in groups {
+        let table = document.access.iter().find(|table| table.target_group == name);
+        let access = table.map(AccessTable::wish).unwrap_or_default();
+        if draft.config().access(id) != access {
+            let preferred = if access.preferred { ", preferred" } else { "" };
+            let through = name.as_deref().unwrap_or("targets in no group");
+            lines.push(format!("access through {through}: {}{preferred}", access.state));
+            draft.apply(draft.config().set_access(name.as_deref(), access)?);
         }
     }
     let present: HashSet<&ViewTable> = present.iter().map(|(_, view)| view).collect();
