@@ -30,6 +30,8 @@ pub(crate) enum Need {
     Strace,
     /// Compilers for C and C++, valgrind and pkg-config.
     C,
+    /// `sg_vpd` and its brothers, which decode what a unit answers.
+    Sg3Utils,
 }
 
 impl Need {
@@ -45,6 +47,7 @@ impl Need {
             Self::Tgt => &["tgt"],
             Self::Istgt => &["istgt"],
             Self::Strace => &["strace"],
+            Self::Sg3Utils => &["sg3-utils"],
             Self::C => &["gcc", "g++", "libc6-dev", "valgrind", "pkgconf"],
             Self::Kernel => &["qemu-system-x86", "cpio", "kmod", "iproute2"],
         }
@@ -64,6 +67,7 @@ impl Need {
             Self::Tgt => missing_program("tgtd", "tgt"),
             Self::Istgt => missing_program("istgt", "istgt"),
             Self::Strace => missing_program("strace", "strace"),
+            Self::Sg3Utils => missing_program("sg_vpd", "sg3-utils"),
             Self::C => [("cc", "gcc"), ("c++", "g++"), ("valgrind", "valgrind"), ("pkg-config", "pkgconf")]
                 .into_iter()
                 .find_map(|(program, package)| missing_program(program, package)),

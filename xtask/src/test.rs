@@ -210,6 +210,7 @@ fn packages_step(context: &Shared) -> Result<Outcome> {
         Need::Kernel,
         Need::Xfs,
         Need::Strace,
+        Need::Sg3Utils,
     ];
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
