@@ -7,6 +7,7 @@
 //! - [`cli`]: `lunette` and the commands of COMSTAR.
 
 pub mod admin;
+mod audit;
 pub mod cli;
 mod clock;
 mod config;

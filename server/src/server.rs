@@ -89,6 +89,7 @@ impl Server {
         let engine = Engine::open(&config.state).map_err(StartError::State)?;
         let mut options = HostOptions { threads: config.threads.map(NonZeroUsize::get), ..HostOptions::default() };
         options.limits.poll = config.poll;
+        options.audit = Some(engine.audit_log());
         let failure: Arc<Notify> = Arc::default();
         let host = start_host(&options, engine.configuration(), &failure)?;
         let engine = Arc::new(Mutex::new(engine));

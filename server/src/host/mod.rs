@@ -10,6 +10,7 @@ mod portals;
 mod radius;
 mod worker;
 
+use crate::audit::{AuditLog, LoginLog};
 use crate::driver::{Blocking, BlockingJob, BlockingPool, Driver, Interface, Limits, ThreadStatistics};
 use crate::model::Configuration;
 use iscsit::config::{Config, Target};
@@ -44,6 +45,8 @@ pub(crate) struct HostOptions {
     pub(crate) interface: Interface,
     /// Limits of the data path.
     pub(crate) limits: Limits,
+    /// Where logins are kept.
+    pub(crate) audit: Option<Arc<AuditLog>>,
 }
 
 /// See the module. Stop it by [`shut_down`](Self::shut_down); dropping it breaks connections off.
@@ -148,13 +151,14 @@ impl Host {
                 unix_time: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())),
             },
         );
+        let audit = options.audit.as_ref().map(|file| Arc::new(LoginLog::new(Arc::clone(file), pool.handle())));
         let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let driver = Driver::start(
             threads,
             options.interface,
             &options.limits,
             &pool.handle(),
-            |_, wake| TargetWorker::new(&provider, wake),
+            |_, wake| TargetWorker::new(&provider, wake, audit.clone()),
             on_failure,
         )?;
         let host = Arc::new_cyclic(|this: &Weak<Self>| Self {

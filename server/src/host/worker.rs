@@ -1,5 +1,6 @@
 //! One iSCSI worker as the protocol that a thread of the data path drives.
 
+use crate::audit::{self, LoginLog};
 use crate::driver::{Action, Arrival, Flood, Protocol, StoreJob, Wake};
 use bytes::Bytes;
 use iscsit::{ConnectionId, Notice, Parcel, Provider, StoreTicket, Waker, Worker, WorkerEvent};
@@ -17,6 +18,8 @@ pub(crate) struct TargetWorker {
     warnings: Flood,
     /// Logins and endings of sessions.
     news: Flood,
+    /// Both, to be kept.
+    audit: Option<Arc<LoginLog>>,
 }
 
 struct WakeThread(Arc<Wake>);
@@ -29,11 +32,12 @@ impl Waker for WakeThread {
 
 impl TargetWorker {
     /// The next worker of `provider`, whose thread `wake` wakes.
-    pub(crate) fn new(provider: &Arc<Provider>, wake: Arc<Wake>) -> Self {
+    pub(crate) fn new(provider: &Arc<Provider>, wake: Arc<Wake>, audit: Option<Arc<LoginLog>>) -> Self {
         Self {
             worker: Worker::new(Arc::clone(provider), Arc::new(WakeThread(wake))),
             warnings: Flood::new(10, Duration::from_secs(10)),
             news: Flood::new(100, Duration::from_secs(10)),
+            audit,
         }
     }
 
@@ -43,16 +47,19 @@ impl TargetWorker {
     }
 
     fn tell(&mut self, notice: &Notice) {
+        if let Some(audit) = &self.audit {
+            audit.tell(Instant::now(), notice);
+        }
         let flood = if notice.is_warning() { &mut self.warnings } else { &mut self.news };
         let Some(suppressed) = flood.pass(Instant::now()) else { return };
         if suppressed > 0 {
             tracing::warn!("{suppressed} messages of this kind were left out");
         }
         if notice.is_warning() {
-            tracing::warn!(target: "lunette::audit", "{notice}");
+            tracing::warn!(target: audit::TARGET, "{notice}");
         } else {
             // Who comes and goes belongs to what an auditor wants to read.
-            tracing::info!(target: "lunette::audit", "{notice}");
+            tracing::info!(target: audit::TARGET, "{notice}");
         }
     }
 }

@@ -1,20 +1,12 @@
-//! The audit log: one line for each change of the configuration, by whom. Secrets never stand in it.
-
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+//! A transaction in the words of the audit log: a line for each thing that it changes, without secrets.
 
 use iscsit::config::{Change, Initiator, Target};
 use stmf::config::{Edit, GroupKind, Row};
 
 use crate::model::{Configuration, Transaction};
 
-/// Where audit lines go among the log's targets: `--log warn,lunette::audit=info` shows them alone.
-pub(super) const TARGET: &str = "lunette::audit";
-
 /// What a transaction changes, a line for each thing.
-fn lines(before: &Configuration, transaction: &Transaction) -> Vec<String> {
+pub(super) fn lines(before: &Configuration, transaction: &Transaction) -> Vec<String> {
     let mut lines = Vec::new();
     for edit in transaction.stmf.iter().flat_map(|change| change.edits()) {
         lines.push(edit_line(before, transaction, edit));
@@ -29,51 +21,6 @@ fn lines(before: &Configuration, transaction: &Transaction) -> Vec<String> {
         });
     }
     lines
-}
-
-/// The audit log in the state directory: of changes that a server made, and of those that commands made without one.
-#[derive(Debug, Default)]
-pub(super) struct AuditLog {
-    /// `None`: nothing is kept.
-    path: Option<PathBuf>,
-}
-
-/// At this size the file becomes `audit.log.1`, in place of the one before.
-const MAX_BYTES: u64 = 16 << 20;
-
-impl AuditLog {
-    /// The log in a state directory.
-    pub(super) fn of(state: &Path) -> Self {
-        Self { path: Some(state.join("audit.log")) }
-    }
-
-    /// Logs what a transaction changes, before it is carried out.
-    pub(super) fn log(&self, who: &str, before: &Configuration, transaction: &Transaction) {
-        for line in lines(before, transaction) {
-            self.line_by(who, &line);
-        }
-    }
-
-    /// Logs something an administrator did that is no change of the configuration.
-    pub(super) fn line_by(&self, who: &str, line: &str) {
-        tracing::info!(target: TARGET, "{who}: {line}");
-        if let Some(path) = &self.path
-            && let Err(error) = append(path, &format!("{} {who}: {line}\n", jiff::Timestamp::now()))
-        {
-            tracing::warn!("cannot write {}: {error}", path.display());
-        }
-    }
-}
-
-fn append(path: &Path, line: &str) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|metadata| metadata.len() >= MAX_BYTES) {
-        fs::rename(path, path.with_extension("log.1"))?;
-    }
-    let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    if let Some(state) = path.parent() {
-        crate::config_store::give_to_owner(&file, state);
-    }
-    file.write_all(line.as_bytes())
 }
 
 fn edit_line(before: &Configuration, transaction: &Transaction, edit: &Edit) -> String {

@@ -21,9 +21,9 @@ use stmf::Guid;
 
 use super::api::{Answer, ApiError, Done, ErrorKind, Request};
 use super::live::Live;
+use crate::audit::AuditLog;
 use crate::config_store::{ConfigStore, StoreError};
 use crate::model::{Configuration, Transaction};
-use audit::AuditLog;
 use unit::Unit;
 
 /// How many logical units are taken out of service at a time when the server stops.
@@ -47,7 +47,7 @@ pub struct Engine {
     guid_counter: u16,
     /// On whose behalf the operation runs that is being carried out.
     actor: String,
-    audit_log: AuditLog,
+    audit_log: Arc<AuditLog>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -70,7 +70,7 @@ impl Engine {
         }
         let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
         let mut engine = Self::new(store, configuration, state, load_problems);
-        engine.audit_log = AuditLog::of(&engine.state);
+        engine.audit_log = Arc::new(AuditLog::of(&engine.state));
         Ok(engine)
     }
 
@@ -93,7 +93,7 @@ impl Engine {
             load_problems,
             guid_counter: 0,
             actor: SYSTEM.into(),
-            audit_log: AuditLog::default(),
+            audit_log: Arc::default(),
         }
     }
 
@@ -151,9 +151,14 @@ impl Engine {
         answer
     }
 
-    /// Logs something done that is no change of the configuration.
+    /// The audit log, for what is not done here.
+    pub(crate) fn audit_log(&self) -> Arc<AuditLog> {
+        Arc::clone(&self.audit_log)
+    }
+
+    /// Logs what is done, on whose behalf.
     fn audit(&self, line: &str) {
-        self.audit_log.line_by(&self.actor, line);
+        self.audit_log.lines_by(&self.actor, &[line.to_owned()]);
     }
 
     /// Carries out one operation.
@@ -231,7 +236,7 @@ impl Engine {
             return Ok(());
         }
         self.store.commit(&transaction)?;
-        self.audit_log.log(&self.actor, &self.configuration, &transaction);
+        self.audit_log.lines_by(&self.actor, &audit::lines(&self.configuration, &transaction));
         let published = self.live.is_some().then(|| transaction.clone());
         self.configuration.commit(transaction);
         if let (Some(live), Some(transaction)) = (&self.live, published) {
