@@ -30,6 +30,11 @@ impl TaskHandle {
         self.0
     }
 
+    /// The task's place in the session's table: less than 65,536, small, and no other open task has it.
+    pub const fn place(self) -> usize {
+        self.slot()
+    }
+
     /// The inverse of [`to_u64`](Self::to_u64). A number that never was a handle names nothing.
     pub const fn from_u64(number: u64) -> Self {
         Self(number)

@@ -8,16 +8,29 @@ use iscsi_proto::target::{EndReason, TaskHandle, TaskStatus};
 use stmf::TaskId;
 use stmf::provider::{Disturbance, Effect, Effects, LogicalUnit, StoreOp, StoreRequest};
 
-use super::session::Task;
+use super::tasks::Ended;
 use super::{LuTraffic, SessionKey, StoreJob, StoreTicket, Worker};
 use crate::traffic::{Clocked, Counters};
 
 impl Worker {
-    /// Carries out what `lu` wished, in order; wishes for nexuses of other workers go to their mailboxes.
-    pub(super) fn carry_out(&mut self, now: Instant, lu: Option<&Arc<dyn LogicalUnit>>, mut effects: Effects) {
+    /// Carries out what `lu` wished, in order; wishes for nexuses of other workers go to their mailboxes. `home` is the
+    /// session that most of them are for, if that is known.
+    pub(super) fn carry_out(
+        &mut self,
+        now: Instant,
+        home: Option<SessionKey>,
+        lu: Option<&Arc<dyn LogicalUnit>>,
+        mut effects: Effects,
+    ) {
+        let home = home.and_then(|key| Some((self.sessions.get(key)?.nexus_id()?, key)));
         for effect in effects.drain(..) {
-            match self.nexuses.get(&effect.nexus()) {
-                Some(&key) => self.apply(now, key, lu, effect),
+            let nexus = effect.nexus();
+            let key = match home {
+                Some((known, key)) if known == nexus => Some(key),
+                _ => self.nexuses.get(&nexus).copied(),
+            };
+            match key {
+                Some(key) => self.apply(now, key, lu, effect),
                 // It lives on another worker or transport, or no more.
                 None => {
                     if let Some(lu) = lu {
@@ -45,7 +58,7 @@ impl Worker {
             }
             Effect::Complete(completion) => {
                 if let Some(entry) = self.sessions.get_mut(key)
-                    && let Some(task) = entry.tasks.remove(&completion.task.tag)
+                    && let Some(task) = entry.tasks.remove(completion.task.tag)
                 {
                     let Clocked { direction, begun } = task.clocked;
                     let (bytes, time) = (completion.data_length, now.saturating_duration_since(begun));
@@ -66,7 +79,7 @@ impl Worker {
             }
             Effect::Aborted { task, report } => {
                 if let Some(entry) = self.sessions.get_mut(key)
-                    && let Some(aborted) = entry.tasks.remove(&task.tag)
+                    && let Some(aborted) = entry.tasks.remove(task.tag)
                 {
                     entry.protocol.task_aborted(TaskHandle::from_u64(task.tag.0), report);
                     self.count_aborted(key, &aborted);
@@ -79,7 +92,7 @@ impl Worker {
     }
 
     /// A task ended without a status.
-    pub(super) fn count_aborted(&mut self, key: SessionKey, task: &Task) {
+    pub(super) fn count_aborted(&mut self, key: SessionKey, task: &Ended) {
         if let Some(counters) = self.sessions.get(key).and_then(|entry| entry.counters.as_ref()) {
             counters.end(1);
         }
@@ -134,16 +147,19 @@ impl Worker {
     /// and takes little holds its own reads up, not memory.
     fn enqueue(&mut self, key: SessionKey, lu: &Arc<dyn LogicalUnit>, request: StoreRequest) {
         let reading = match request.op {
-            StoreOp::Read { length, .. } => Some((key, length)),
-            _ => None,
+            StoreOp::Read { length, .. } => length,
+            _ => 0,
         };
-        let job = StoreJob { request, ticket: StoreTicket { lu: Arc::clone(lu), reading } };
-        if let (Some((_, length)), Some(entry)) = (reading, self.sessions.get_mut(key)) {
+        let ticket = StoreTicket { lu: Arc::clone(lu), session: Some(key), reading };
+        let job = StoreJob { request, ticket };
+        if reading > 0
+            && let Some(entry) = self.sessions.get_mut(key)
+        {
             if !entry.deferred_reads.is_empty() || entry.unsent_reads() >= self.provider.limits().unsent_read_bytes {
                 entry.deferred_reads.push_back(job);
                 return;
             }
-            entry.reading += u64::from(length);
+            entry.reading += u64::from(reading);
         }
         self.stores.push_back(job);
     }

@@ -3,6 +3,7 @@
 mod effects;
 mod login;
 mod session;
+mod tasks;
 mod timers;
 
 use std::collections::{HashMap, VecDeque};
@@ -85,8 +86,10 @@ pub struct StoreJob {
 #[derive(Debug, Clone)]
 pub struct StoreTicket {
     pub(crate) lu: Arc<dyn LogicalUnit>,
-    /// The session that waits for the bytes of a read, and how many.
-    pub(crate) reading: Option<(SessionKey, u32)>,
+    /// The session that it is for, as long as it has not ended.
+    pub(crate) session: Option<SessionKey>,
+    /// Bytes of a read that the session waits for.
+    pub(crate) reading: u32,
 }
 
 impl StoreTicket {
@@ -146,6 +149,8 @@ pub struct Worker {
     spare_effects: Vec<Effects>,
     /// Sessions whose events are due.
     touched: Vec<SessionKey>,
+    /// The time of the last call that told it.
+    now: Option<Instant>,
     shutting_down: bool,
     /// Counters of units by where they are in memory.
     lu_traffic: HashMap<usize, LuTraffic>,
@@ -208,6 +213,7 @@ impl Worker {
             timers: Timers::default(),
             spare_effects: Vec::new(),
             touched: Vec::new(),
+            now: None,
             shutting_down: false,
             lu_traffic: HashMap::new(),
             last_lu: None,
@@ -358,9 +364,8 @@ impl Worker {
                 let (session, key) = (*session, *key);
                 let Some(entry) = self.sessions.get_mut(session) else { return 0 };
                 let bytes = entry.protocol.poll_transmit(key, now, out);
+                self.now = Some(now);
                 self.touch(session);
-                self.settle(now);
-                self.after_connection(id);
                 bytes
             }
         }
@@ -368,6 +373,12 @@ impl Worker {
 
     /// The next store operation to carry out.
     pub fn poll_store(&mut self) -> Option<StoreJob> {
+        if self.stores.is_empty()
+            && !self.touched.is_empty()
+            && let Some(now) = self.now
+        {
+            self.settle(now);
+        }
         self.stores.pop_front()
     }
 
@@ -379,16 +390,17 @@ impl Worker {
 
     /// Takes the outcome of a store operation.
     pub fn handle_store_done(&mut self, now: Instant, ticket: &StoreTicket, done: StoreDone) {
+        self.now = Some(now);
         let mut effects = self.effects_buffer();
         ticket.lu.store_done(done, &mut effects);
-        self.carry_out(now, Some(&ticket.lu), effects);
-        if let Some((key, length)) = ticket.reading
+        self.carry_out(now, ticket.session, Some(&ticket.lu), effects);
+        if let Some(key) = ticket.session
             && let Some(entry) = self.sessions.get_mut(key)
         {
-            entry.reading -= u64::from(length);
+            entry.reading -= u64::from(ticket.reading);
+            // Looked after when the driver polls: many outcomes come together.
             self.touch(key);
         }
-        self.settle(now);
     }
 
     /// Takes what other threads left; called after the waker.
@@ -432,6 +444,12 @@ impl Worker {
 
     /// The next wish.
     pub fn poll_event(&mut self) -> Option<WorkerEvent> {
+        if self.events.is_empty()
+            && !self.touched.is_empty()
+            && let Some(now) = self.now
+        {
+            self.settle(now);
+        }
         self.events.pop_front()
     }
 
@@ -486,7 +504,7 @@ impl Worker {
             Letter::Effect { session, lu, effect } => {
                 let mut effects = self.effects_buffer();
                 effects.push(effect);
-                self.carry_out(now, Some(&lu), effects);
+                self.carry_out(now, Some(session), Some(&lu), effects);
                 self.touch(session);
                 self.settle(now);
             }

@@ -1,6 +1,6 @@
 //! Events of a session: commands and their data on the way to logical units, requests, endings.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,9 +10,10 @@ use iscsi_proto::target::{
 };
 use scsi_core::{TaskManagementFunction, TaskManagementResponse};
 use smallvec::SmallVec;
-use stmf::provider::{LogicalUnit, LuTask, Segments, TaskManagementRequest};
+use stmf::provider::{LuTask, Segments, TaskManagementRequest};
 use stmf::{NexusId, TaskId, TaskTag, Termination};
 
+use super::tasks::Tasks;
 use super::timers::Timer;
 use super::{ConnectionId, SessionKey, Stage, StoreJob, Worker, WorkerEvent};
 use crate::notice::Notice;
@@ -29,7 +30,7 @@ pub(super) struct SessionEntry {
     pub(super) nexus: Option<Arc<stmf::Session>>,
     pub(super) name: Option<SessionName>,
     pub(super) sockets: SmallVec<[(ConnectionKey, ConnectionId); 1]>,
-    pub(super) tasks: HashMap<TaskTag, Task>,
+    pub(super) tasks: Tasks,
     /// Reads that wait until less is unsent.
     pub(super) deferred_reads: VecDeque<StoreJob>,
     /// Bytes of reads that are being carried out.
@@ -42,17 +43,6 @@ pub(super) struct SessionEntry {
     pub(super) counters: Option<Arc<Counters>>,
 }
 
-/// A task between the protocol and its logical unit.
-pub(super) struct Task {
-    /// `None`: answered by STMF itself, without a unit.
-    pub(super) lu: Option<Arc<dyn LogicalUnit>>,
-    pub(super) clocked: Clocked,
-    /// How far into the data-out buffer the unit wants to be served; 0 until it asks.
-    wanted: u32,
-    /// Data that the unit has not asked for yet. Bounded by FirstBurstLength: nothing more comes unsolicited.
-    early: SmallVec<[(u32, Segments); 1]>,
-}
-
 impl SessionEntry {
     pub(super) fn new(protocol: Session, nexus: Option<Arc<stmf::Session>>, name: Option<SessionName>) -> Self {
         Self {
@@ -60,7 +50,7 @@ impl SessionEntry {
             nexus,
             name,
             sockets: SmallVec::new(),
-            tasks: HashMap::new(),
+            tasks: Tasks::default(),
             deferred_reads: VecDeque::new(),
             reading: 0,
             scheduled: None,
@@ -115,6 +105,7 @@ impl Worker {
                 if entry.protocol.has_output(connection) {
                     self.tell_transmit(id);
                 }
+                self.after_connection(id);
             }
             self.schedule_session(key);
             self.remove_if_over(key);
@@ -125,7 +116,7 @@ impl Worker {
         match event {
             Event::Command(command) => self.submit(now, key, &command),
             Event::DataOut(arrived) => {
-                self.data_out(now, key, arrived.task, arrived.offset, arrived.data.into_slices().into_iter().collect())
+                self.data_out(now, key, arrived.task, arrived.offset, arrived.data.into_slices())
             }
             Event::TaskManagement(request) => self.manage(now, key, &request),
             Event::AbortTask { task, .. } => self.abort(now, key, task),
@@ -140,8 +131,9 @@ impl Worker {
     }
 
     fn submit(&mut self, now: Instant, key: SessionKey, command: &Command) {
+        let mut effects = self.effects_buffer();
         let Some(entry) = self.sessions.get_mut(key) else { return };
-        let Some(nexus) = entry.nexus.clone() else { return };
+        let Some(nexus) = &entry.nexus else { return };
         let tag = TaskTag(command.task.to_u64());
         let task = LuTask {
             id: TaskId { nexus: nexus.id(), tag },
@@ -153,24 +145,21 @@ impl Worker {
             data_out_length: command.data_out_length,
             data_in_length: command.data_in_length,
         };
-        let mut effects = self.effects_buffer();
         let lu = nexus.submit(task, &mut effects);
-        if let Some(entry) = self.sessions.get_mut(key) {
-            let clocked = Clocked { direction: Direction::of(command.cdb.as_slice()), begun: now };
-            entry.tasks.insert(tag, Task { lu: lu.clone(), clocked, wanted: 0, early: SmallVec::new() });
-            if let Some(counters) = &entry.counters {
-                counters.begin();
-            }
-            if let Some(lu) = &lu {
-                self.lu_counters(lu).begin();
-            }
+        let clocked = Clocked { direction: Direction::of(command.cdb.as_slice()), begun: now };
+        entry.tasks.insert(tag, lu.clone(), clocked);
+        if let Some(counters) = &entry.counters {
+            counters.begin();
         }
-        self.carry_out(now, lu.as_ref(), effects);
+        if let Some(lu) = &lu {
+            self.lu_counters(lu).begin();
+        }
+        self.carry_out(now, Some(key), lu.as_ref(), effects);
     }
 
     fn data_out(&mut self, now: Instant, key: SessionKey, handle: TaskHandle, offset: u32, data: Segments) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
-        let Some(task) = entry.tasks.get_mut(&TaskTag(handle.to_u64())) else { return };
+        let Some(task) = entry.tasks.get_mut(TaskTag(handle.to_u64())) else { return };
         if task.wanted == 0 {
             task.early.push((offset, data));
         } else {
@@ -181,13 +170,19 @@ impl Worker {
     /// The unit asks for data: what came before goes to it now, the rest is solicited.
     pub(super) fn receive_data(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, length: u32) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
-        let Some(task) = entry.tasks.get_mut(&tag) else { return };
+        let Some(task) = entry.tasks.get_mut(tag) else { return };
         task.wanted = task.wanted.max(offset.saturating_add(length));
-        let early = std::mem::take(&mut task.early);
+        let mut early = std::mem::take(&mut task.early);
         entry.protocol.request_data(TaskHandle::from_u64(tag.0), offset, length);
         self.touch(key);
-        for (offset, data) in early {
+        for (offset, data) in early.drain(..) {
             self.pass_on(now, key, tag, offset, data);
+        }
+        // Its memory goes back to the place, unless something has come there meanwhile.
+        if let Some(task) = self.sessions.get_mut(key).and_then(|entry| entry.tasks.get_mut(tag))
+            && task.early.is_empty()
+        {
+            task.early = early;
         }
     }
 
@@ -195,25 +190,29 @@ impl Worker {
     fn pass_on(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, data: Segments) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
         let nexus = entry.nexus_id();
-        let (Some(nexus), Some(task)) = (nexus, entry.tasks.get_mut(&tag)) else { return };
+        let (Some(nexus), Some(task)) = (nexus, entry.tasks.get_mut(tag)) else { return };
         let Some(lu) = task.lu.clone() else { return };
         let mut room = task.wanted.saturating_sub(offset) as usize;
-        let (mut wanted, mut beyond) = (Segments::new(), Segments::new());
-        for mut segment in data {
-            let rest = segment.split_off(room.min(segment.len()));
-            room -= segment.len();
-            wanted.extend((!segment.is_empty()).then_some(segment));
-            beyond.extend((!rest.is_empty()).then_some(rest));
-        }
-        if !beyond.is_empty() {
+        let length: usize = data.iter().map(bytes::Bytes::len).sum();
+        let wanted = if length <= room {
+            data
+        } else {
+            let (mut wanted, mut beyond) = (Segments::new(), Segments::new());
+            for mut segment in data {
+                let rest = segment.split_off(room.min(segment.len()));
+                room -= segment.len();
+                wanted.extend((!segment.is_empty()).then_some(segment));
+                beyond.extend((!rest.is_empty()).then_some(rest));
+            }
             task.early.push((task.wanted.max(offset), beyond));
-        }
+            wanted
+        };
         if wanted.is_empty() {
             return;
         }
         let mut effects = self.effects_buffer();
         lu.data_out(TaskId { nexus, tag }, offset, wanted, &mut effects);
-        self.carry_out(now, Some(&lu), effects);
+        self.carry_out(now, Some(key), Some(&lu), effects);
     }
 
     fn send_targets(&mut self, key: SessionKey, request: TextHandle, scope: &SendTargetsScope) {
@@ -241,11 +240,11 @@ impl Worker {
         };
         let mut effects = self.effects_buffer();
         let calls = nexus.manage(lun, request, &mut effects);
-        self.carry_out(now, None, effects);
+        self.carry_out(now, Some(key), None, effects);
         for call in calls {
             let mut effects = self.effects_buffer();
             call.lu.manage(call.request, &mut effects);
-            self.carry_out(now, Some(&call.lu), effects);
+            self.carry_out(now, Some(key), Some(&call.lu), effects);
         }
     }
 
@@ -253,7 +252,7 @@ impl Worker {
     fn abort(&mut self, now: Instant, key: SessionKey, handle: TaskHandle) {
         let tag = TaskTag(handle.to_u64());
         let Some(entry) = self.sessions.get_mut(key) else { return };
-        let lu = entry.tasks.get(&tag).and_then(|task| task.lu.clone());
+        let lu = entry.tasks.get_mut(tag).and_then(|task| task.lu.clone());
         let (Some(nexus), Some(lu)) = (entry.nexus_id(), lu) else {
             entry.protocol.task_aborted(handle, false);
             return;
@@ -266,7 +265,7 @@ impl Worker {
         };
         let mut effects = self.effects_buffer();
         lu.manage(request, &mut effects);
-        self.carry_out(now, Some(&lu), effects);
+        self.carry_out(now, Some(key), Some(&lu), effects);
     }
 
     pub(super) fn managed(&mut self, key: SessionKey, tag: TaskTag, response: TaskManagementResponse) {
@@ -274,7 +273,7 @@ impl Worker {
         if tag.0 & OWN_REQUEST != 0 {
             // The task's own ending (a completion or an abort) came before, unless the unit never knew it.
             let tag = TaskTag(tag.0 & !OWN_REQUEST);
-            if let Some(task) = entry.tasks.remove(&tag) {
+            if let Some(task) = entry.tasks.remove(tag) {
                 entry.protocol.task_aborted(TaskHandle::from_u64(tag.0), false);
                 self.count_aborted(key, &task);
             }
@@ -293,7 +292,7 @@ impl Worker {
         let Some(entry) = self.sessions.get_mut(key) else { return };
         while !entry.deferred_reads.is_empty() && entry.unsent_reads() < limit {
             let Some(job) = entry.deferred_reads.pop_front() else { return };
-            entry.reading += u64::from(job.ticket.reading.map_or(0, |(_, length)| length));
+            entry.reading += u64::from(job.ticket.reading);
             self.stores.push_back(job);
         }
     }
@@ -320,7 +319,7 @@ impl Worker {
         if std::mem::replace(&mut entry.ended, true) {
             return;
         }
-        let tasks = std::mem::take(&mut entry.tasks);
+        let tasks = entry.tasks.clear();
         let deferred = std::mem::take(&mut entry.deferred_reads);
         let nexus = entry.nexus.take();
         let name = entry.name.take();
@@ -333,13 +332,13 @@ impl Worker {
         }
         // Nobody waits for these reads any more, but their unit does: the nexus's tasks end when they have.
         self.stores.extend(deferred.into_iter().map(|mut job| {
-            job.ticket.reading = None;
+            (job.ticket.session, job.ticket.reading) = (None, 0);
             job
         }));
         if let Some(nexus) = nexus {
             // The units keep the outcomes of what is still under way apart from the nexus; nothing more comes for it.
             self.nexuses.remove(&nexus.id());
-            tasks.values().for_each(|task| self.count_aborted(key, task));
+            tasks.iter().for_each(|task| self.count_aborted(key, task));
             self.provider.traffic_registry().close(nexus.id());
             nexus.close();
         }
