@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 use thiserror::Error;
 
+use scsi_core::mutation::{Mutation, is_active};
+
 use crate::digest::{self, Crc32c, DIGEST_LEN, Digests, crc32c};
 use crate::pdu::{BHS_LEN, Bhs, DataSegment, MAX_AHS_LEN, padding};
 
@@ -345,7 +347,9 @@ impl Framer {
 
     fn check_data_digest(&mut self, computed: u32) -> DigestCheck {
         match self.take_array::<DIGEST_LEN>().map(digest::from_wire) {
-            Some(received) if received != computed => DigestCheck::Mismatch { computed, received },
+            Some(received) if received != computed && !is_active(Mutation::DataDigestNotChecked) => {
+                DigestCheck::Mismatch { computed, received }
+            }
             _ => DigestCheck::Valid,
         }
     }

@@ -43,6 +43,8 @@ pub mod data;
 pub mod inquiry;
 pub mod log;
 pub mod mode;
+#[doc(hidden)]
+pub mod mutation;
 pub mod reservation;
 pub mod task_set;
 pub mod vpd;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::error::ConfigError;
 use crate::groups::GroupId;
 use scsi_core::Guid;
+use scsi_core::mutation::{Mutation, is_active};
 
 /// The largest LUN that a view entry can give.
 pub const MAX_LUN: u16 = 0x3fff;
@@ -138,6 +139,11 @@ impl Views {
         let mut entries = Vec::with_capacity(maps().map(BTreeMap::len).sum());
         for map in maps() {
             entries.extend(map.values().copied());
+        }
+        if is_active(Mutation::ViewLeak) {
+            entries = self.iter().copied().collect();
+            entries.sort_unstable_by_key(|entry| entry.lun);
+            entries.dedup_by_key(|entry| entry.lun);
         }
         entries.sort_unstable_by_key(|entry| entry.lun);
         entries

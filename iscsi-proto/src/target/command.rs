@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use scsi_core::Status;
+use scsi_core::mutation::{Mutation, is_active};
 use smallvec::SmallVec;
 
 use super::data_out::{Arrived, Verdict};
@@ -261,6 +262,10 @@ impl Session {
             ),
             (_, true) => (Residual::of(open.data_out.length, status.data_length), Residual::None),
             _ => (Residual::of(open.data_in.length, status.data_length), Residual::None),
+        };
+        let residual = match residual {
+            Residual::Underflow(count) if is_active(Mutation::ResidualOffByOne) => Residual::Underflow(count + 1),
+            residual => residual,
         };
         let end = End {
             status: status.status,

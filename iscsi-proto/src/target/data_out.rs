@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use scsi_core::mutation::{Mutation, is_active};
+
 use super::event::DataOutError;
 use crate::login::SessionParameters;
 use crate::pdu::TargetTransferTag;
@@ -238,7 +240,8 @@ impl DataOutBuffer {
         if self.transfers.len() >= usize::from(rules.max_outstanding_r2t.max(1)) {
             return None;
         }
-        let (offset, length) = (*start, (*end - *start).min(rules.max_burst_length.max(1)));
+        let most = if is_active(Mutation::R2tPastBurst) { u32::MAX } else { rules.max_burst_length.max(1) };
+        let (offset, length) = (*start, (*end - *start).min(most));
         *start += length;
         let transfer =
             Transfer { tag: tag(), offset, length, is_sent: false, sequence: Sequence::new(offset, offset + length) };

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use scsi_core::mutation::{Mutation, is_active};
+
 use super::link::{Item, Link, data_len};
 use super::recv::{Numbered, Request};
 use super::tasks::{End, Task};
@@ -112,7 +114,8 @@ impl Session {
         let is_bidirectional = task.is_bidirectional();
         let Some(transfer) = task.data_out.transfer_mut(tag) else { return 0 };
         transfer.is_sent = true;
-        let (offset, length) = (transfer.offset, transfer.length);
+        let offset = transfer.offset + if is_active(Mutation::R2tAtWrongOffset) { 512 } else { 0 };
+        let length = transfer.length;
         // R2Ts and Data-Ins of a bidirectional command share one numbering (RFC 7143 11.8.3).
         let r2t_sn = match is_bidirectional {
             true => R2tSn(task.data_in.data_sn.take().0),
@@ -167,6 +170,9 @@ impl Session {
             pdu = pdu.with_sense(&end.sense);
         }
         self.close_task(handle);
+        if is_active(Mutation::AnsweredTwice) {
+            sent += self.emit(key, pdu.clone().into(), out);
+        }
         sent + self.emit(key, pdu.into(), out)
     }
 
@@ -236,7 +242,7 @@ impl Session {
 /// Encodes a PDU with the numbers of this moment.
 fn emit(link: &mut Link, window: &Window<(Numbered, Request)>, mut pdu: TargetPdu, out: &mut Vec<Bytes>) -> usize {
     pdu.set_numbers(link.stat_sn, window.expected(), window.max());
-    if pdu.uses_stat_sn() {
+    if pdu.uses_stat_sn() && !is_active(Mutation::StatSnStale) {
         link.stat_sn = link.stat_sn.next();
     }
     // Nothing we make is too long for its header: data segments keep to 2^24 - 1 bytes and there are no AHS.
@@ -248,7 +254,11 @@ fn next_data_in(task: &mut Task, link: &mut Link, max_burst_length: u32) -> Data
     let buffer = &mut task.data_in;
     let (offset, unsent) = (buffer.sent, buffer.unsent());
     let length = unsent
-        .min(link.parameters.max_send_data_segment_length.max(1))
+        .min(if is_active(Mutation::SegmentTooLong) {
+            u32::MAX
+        } else {
+            link.parameters.max_send_data_segment_length.max(1)
+        })
         .min(max_burst_length.max(1).saturating_sub(buffer.in_sequence).max(1));
     let data = take_front(&mut buffer.pending, length as usize);
     buffer.sent += length;
@@ -263,7 +273,7 @@ fn next_data_in(task: &mut Task, link: &mut Link, max_burst_length: u32) -> Data
         lun: task.lun,
         initiator_task_tag: task.tag,
         data_sn: buffer.data_sn.take(),
-        buffer_offset: offset,
+        buffer_offset: offset + u32::from(is_active(Mutation::DataInAtWrongOffset)),
         residual: Residual::None,
         data,
         ..DataIn::default()

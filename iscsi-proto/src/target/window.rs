@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use scsi_core::mutation::{Mutation, is_active};
+
 use crate::sn::CmdSn;
 
 /// What to do with a numbered request.
@@ -46,6 +48,9 @@ impl<T> Window<T> {
     }
 
     pub(super) fn expected(&self) -> CmdSn {
+        if is_active(Mutation::ExpCmdSnAhead) {
+            return self.expected.next();
+        }
         self.expected
     }
 
@@ -149,6 +154,9 @@ impl<T> Window<T> {
 
     /// An open request ended.
     pub(super) fn release(&mut self) {
+        if is_active(Mutation::WindowNeverOpens) {
+            return;
+        }
         self.open = self.open.saturating_sub(1);
     }
 

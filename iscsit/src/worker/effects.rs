@@ -152,10 +152,14 @@ impl Worker {
         };
         let ticket = StoreTicket { lu: Arc::clone(lu), session: Some(key), reading };
         let job = StoreJob { request, ticket };
+        let waits = !scsi_core::mutation::is_active(scsi_core::mutation::Mutation::ReadsNotHeldBack);
         if reading > 0
             && let Some(entry) = self.sessions.get_mut(key)
         {
-            if !entry.deferred_reads.is_empty() || entry.unsent_reads() >= self.provider.limits().unsent_read_bytes {
+            if waits
+                && (!entry.deferred_reads.is_empty()
+                    || entry.unsent_reads() >= self.provider.limits().unsent_read_bytes)
+            {
                 entry.deferred_reads.push_back(job);
                 return;
             }

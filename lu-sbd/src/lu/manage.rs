@@ -1,6 +1,7 @@
 //! Task management, resets, and the end of tasks that others end.
 
 use scsi_core::mode::TaskSetType;
+use scsi_core::mutation::{Mutation, is_active};
 use scsi_core::{AdditionalSense, SenseKey, TaskManagementFunction as Function, TaskManagementResponse as Response};
 use stmf::provider::{Effect, Effects, TaskManagementRequest};
 use stmf::{NexusId, TaskId, TaskTag};
@@ -29,6 +30,7 @@ impl Lu {
         let mut ended = Vec::new();
         let response = match function {
             Function::AbortTask => match key {
+                Some(_) if is_active(Mutation::AbortIgnored) => Response::FunctionComplete,
                 Some(key) => {
                     ended.push((key, Announce::Quiet));
                     Response::FunctionComplete
@@ -150,7 +152,8 @@ impl Lu {
         }
         match self.tasks.get(key).map(|task| task.in_flight) {
             Some(0) => self.end_aborted(key, fx),
-            Some(_) if is_first => self.fence(Owner::Task(key)),
+            Some(_) if is_active(Mutation::AbortDoesNotWait) => self.end_aborted(key, fx),
+            Some(_) if is_first && !is_active(Mutation::AbortedWritesGoOn) => self.fence(Owner::Task(key)),
             _ => {}
         }
     }
@@ -169,7 +172,10 @@ impl Lu {
 
     pub(super) fn announce(task: &Task, announce: Announce, fx: &mut Effects) {
         if announce != Announce::Silent {
-            fx.push(Effect::Aborted { task: task.id, report: announce == Announce::Report });
+            fx.push(Effect::Aborted {
+                task: task.id,
+                report: announce == Announce::Report || is_active(Mutation::AbortedTaskAnswered),
+            });
         }
     }
 
@@ -207,7 +213,7 @@ impl Lu {
         self.medium.reset();
         self.timestamp_offset_ms = None;
         self.set.set_type(self.control().task_set_type);
-        for state in self.nexuses.values_mut() {
+        for state in self.nexuses.values_mut().filter(|_| !is_active(Mutation::ResetNotTold)) {
             state.attentions.establish(code);
         }
     }

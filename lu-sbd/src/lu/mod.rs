@@ -391,7 +391,10 @@ impl Lu {
             NexusLoss::Unmapped => Announce::Report,
         };
         let all: Vec<Key> = self.tasks.iter().filter(|(_, task)| task.id.nexus == nexus).map(|(key, _)| key).collect();
-        for key in all {
+        for key in all
+            .into_iter()
+            .filter(|_| !scsi_core::mutation::is_active(scsi_core::mutation::Mutation::TasksOutliveSession))
+        {
             self.abort(key, announce, None, fx);
         }
         self.nexus_lost(nexus, fx);

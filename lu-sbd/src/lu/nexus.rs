@@ -2,6 +2,7 @@
 
 use scsi_core::AdditionalSense;
 use scsi_core::data::AsymmetricAccessState;
+use scsi_core::mutation::{Mutation, is_active};
 use scsi_core::reservation::{NexusName, Standing};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -30,7 +31,9 @@ pub(super) struct NexusState {
 impl NexusState {
     pub(super) fn new(nexus: Arc<Nexus>, number: usize, access: AsymmetricAccessState) -> Self {
         let mut attentions = UnitAttentions::default();
-        attentions.establish(AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET);
+        if !is_active(Mutation::NewNexusNotTold) {
+            attentions.establish(AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET);
+        }
         let name = reserve::name_of(&nexus);
         Self { nexus, name, standing: None, attentions, access, number }
     }
@@ -66,6 +69,9 @@ impl UnitAttentions {
 
     /// Reports the next condition, which is cleared by that.
     pub(super) fn report(&mut self) -> Option<AdditionalSense> {
+        if is_active(Mutation::AttentionRepeated) {
+            return self.0.first().copied();
+        }
         if self.0.is_empty() { None } else { Some(self.0.remove(0)) }
     }
 

@@ -1,6 +1,7 @@
 //! Store operations in flight, and the ranges that a COMPARE AND WRITE has for itself.
 
 use scsi_core::SenseData;
+use scsi_core::mutation::{Mutation, is_active};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,7 +123,8 @@ impl Lu {
         };
         // Who has its range stays in it; others that want it wait behind.
         let inside = owner != Owner::Nobody && self.has_range(owner);
-        let waits = !inside && self.exclusives.iter().any(|one| one.overlaps(&ranges));
+        let waits =
+            !inside && !is_active(Mutation::CompareNotAlone) && self.exclusives.iter().any(|one| one.overlaps(&ranges));
         let sequence = self.next_sequence();
         let key = self.ops.insert(Op { owner, purpose, ranges, sequence, issued: !waits, cancelled: None });
         if waits {
@@ -154,13 +156,14 @@ impl Lu {
             let (before, rest) = self.exclusives.split_at_mut(index);
             let one = &mut rest[0];
             let range = [(one.begin, one.end)];
-            if one.granted || before.iter().any(|earlier| earlier.overlaps(&range)) {
+            let taken = before.iter().any(|earlier| earlier.overlaps(&range));
+            if one.granted || taken && !is_active(Mutation::CompareNotAlone) {
                 continue;
             }
             let in_the_way = |op: &Op| {
                 (op.issued || op.sequence < one.sequence) && op.owner != one.owner && one.overlaps(&op.ranges)
             };
-            if self.ops.iter().any(|(_, op)| in_the_way(op)) {
+            if self.ops.iter().any(|(_, op)| in_the_way(op)) && !is_active(Mutation::CompareNotAlone) {
                 continue;
             }
             one.granted = true;
@@ -257,6 +260,10 @@ impl Lu {
     pub fn store_done(&mut self, done: StoreDone, fx: &mut Effects) {
         let Some(op) = self.ops.remove(Key::from_u64(done.token.0)) else { return };
         let was_failed = self.failed;
+        let mut done = done;
+        if is_active(Mutation::StoreErrorSwallowed) && op.purpose == Purpose::Write {
+            done.outcome = StoreOutcome::Done;
+        }
         if let StoreOutcome::Failed(error) = &done.outcome {
             self.count_error(op.purpose);
             let lost = match error.kind {

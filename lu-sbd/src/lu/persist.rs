@@ -150,7 +150,8 @@ impl Lu {
             self.attention_others(None, AdditionalSense::CAPACITY_DATA_HAS_CHANGED);
         }
         let protection = old.write_protect != self.identity.write_protect;
-        if protection || old.write_cache_disabled != self.identity.write_cache_disabled {
+        let told = !scsi_core::mutation::is_active(scsi_core::mutation::Mutation::CacheChangeNotTold);
+        if told && (protection || old.write_cache_disabled != self.identity.write_cache_disabled) {
             self.attention_others(None, AdditionalSense::MODE_PARAMETERS_CHANGED);
         }
     }

@@ -5,6 +5,7 @@ use scsi_core::SenseData;
 use scsi_core::cdb::{GetLbaStatus, Unmap, WriteSame};
 use scsi_core::command::Command;
 use scsi_core::data::{LbaStatusDescriptor, LbaStatusList, ProvisioningStatus, UnmapList};
+use scsi_core::mutation::{Mutation, is_active};
 use smallvec::SmallVec;
 use stmf::provider::{Effects, Segments, StoreExtent, StoreOp};
 
@@ -93,7 +94,16 @@ impl Lu {
             (length, StoreOp::Deallocate { ranges: SmallVec::from_iter([(offset, length)]) })
         } else {
             let length = left.min(SAME_PIECE_BYTES);
-            (length, StoreOp::WriteSame { offset, length, pattern: repeating.pattern.clone(), durable: false })
+            let short = is_active(Mutation::SameOneBlockShort) && length > 512;
+            (
+                length,
+                StoreOp::WriteSame {
+                    offset,
+                    length: length - if short { 512 } else { 0 },
+                    pattern: repeating.pattern.clone(),
+                    durable: false,
+                },
+            )
         };
         repeating.at += length;
         self.set(key, Work::Same(repeating));
@@ -120,7 +130,12 @@ impl Lu {
         let ranges: SmallVec<[(u64, u64); 1]> = list
             .ranges()
             .filter(|range| range.blocks > 0)
-            .map(|range| (range.lba << shift, u64::from(range.blocks) << shift))
+            .map(|range| {
+                (
+                    range.lba.saturating_sub(is_active(Mutation::UnmapOneBlockEarly).into()) << shift,
+                    u64::from(range.blocks) << shift,
+                )
+            })
             .collect();
         self.statistics.unmaps += 1;
         if ranges.is_empty() {

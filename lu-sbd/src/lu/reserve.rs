@@ -3,6 +3,7 @@
 
 use scsi_core::cdb::{PersistentReserveIn, PersistentReserveOut, PrInAction, PrOutAction};
 use scsi_core::command::{Command, ParsedCommand};
+use scsi_core::mutation::{Mutation, is_active};
 use scsi_core::reservation::{
     Access, Capabilities, FullStatus, NexusName, Outcome, OutcomeStatus, ReadKeys, ReadReservation, Reservations,
     TargetPort, Topology, parse_move, parse_register,
@@ -46,7 +47,7 @@ pub(super) fn restore(kept: &[u8]) -> Reservations {
 
 /// What the record keeps of a state.
 pub(super) fn kept(state: &Reservations) -> Vec<u8> {
-    if state.aptpl() { state.to_aptpl() } else { Vec::new() }
+    if state.aptpl() && !is_active(Mutation::AptplForgotten) { state.to_aptpl() } else { Vec::new() }
 }
 
 impl Lu {
@@ -59,14 +60,14 @@ impl Lu {
 
     /// Whether a reservation of others forbids the command.
     pub(super) fn conflicts(&mut self, nexus: NexusId, parsed: &ParsedCommand) -> bool {
-        if self.reservations.is_free() {
+        if self.reservations.is_free() || is_active(Mutation::ReservationNotChecked) {
             return false;
         }
         let Some(state) = self.nexuses.get_mut(&nexus) else { return true };
         let revision = self.reservations.revision();
         // With many registrants looking the nexus up costs more than the command.
         let standing = match state.standing {
-            Some((known, standing)) if known == revision => standing,
+            Some((known, standing)) if known == revision || is_active(Mutation::StandingStale) => standing,
             _ => {
                 let standing = self.reservations.standing(&state.name);
                 state.standing = Some((revision, standing));
@@ -138,7 +139,7 @@ impl Lu {
         if outcome.status != OutcomeStatus::Good {
             return self.reservation_status(key, outcome.status, fx);
         }
-        let persist = outcome.persist;
+        let persist = outcome.persist && (state.aptpl() || !is_active(Mutation::ReservationsKeptUnasked));
         let change =
             Change::Reservations { state: Box::new(state), outcome: Box::new(outcome), total: list.len() as u64 };
         if persist {
@@ -161,7 +162,7 @@ impl Lu {
     ) {
         self.reservations = state;
         self.identity.reservations = kept(&self.reservations);
-        for (name, code) in &outcome.attentions {
+        for (name, code) in outcome.attentions.iter().filter(|_| !is_active(Mutation::PreemptNotTold)) {
             self.attention_by_name(name, *code);
         }
         // What a preempted nexus had stopped goes on.

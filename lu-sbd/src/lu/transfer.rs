@@ -2,6 +2,7 @@
 
 use scsi_core::cdb::{PreFetch, Read, SynchronizeCache, Write};
 use scsi_core::command::{Command, CommandEntry, DataShape};
+use scsi_core::mutation::{Mutation, is_active};
 use scsi_core::{SenseData, Status};
 use stmf::TaskId;
 use stmf::provider::{Effect, Effects, Segments, StoreOp};
@@ -39,7 +40,9 @@ impl Lu {
 
     /// Whether a write has to be made durable by itself.
     pub(super) fn must_flush(&self, fua: bool) -> bool {
-        self.capabilities.volatile_cache && (fua || !self.write_cache())
+        let fua = fua && !is_active(Mutation::FuaIgnored);
+        let cached = self.write_cache() || is_active(Mutation::CacheOffIgnored);
+        self.capabilities.volatile_cache && (fua || !cached)
     }
 
     pub(super) fn read(&mut self, key: Key, entry: &CommandEntry, command: &Read, fx: &mut Effects) -> Checked {
@@ -55,6 +58,7 @@ impl Lu {
     }
 
     pub(super) fn start_reads(&mut self, key: Key, lba: u64, blocks: u32, fx: &mut Effects) {
+        let lba = if is_active(Mutation::ReadOneBlockOff) { lba + 1 } else { lba };
         let (base, total) = (lba << self.block_shift, u64::from(blocks) << self.block_shift);
         let Some(task) = self.tasks.get(key) else { return };
         self.statistics.reads += 1;
@@ -145,10 +149,11 @@ impl Lu {
             let length: u32 = data.iter().map(|bytes| bytes.len() as u32).sum();
             // The flag is enough where one operation writes everything; several are flushed together at the end.
             let durable = writing.durable && length == writing.length;
-            writing.needs_flush = writing.durable && !durable;
+            writing.needs_flush = writing.durable && !durable && !is_active(Mutation::PiecesNotFlushed);
             writing.issued += length;
             task.moved += u64::from(length);
-            let op = StoreOp::Write { offset: writing.base + u64::from(offset), data, durable };
+            let at = if is_active(Mutation::PieceAtWrongOffset) { 0 } else { offset };
+            let op = StoreOp::Write { offset: writing.base + u64::from(at), data, durable };
             self.statistics.written_bytes += u64::from(length);
             self.issue(key, Purpose::Write, op, fx);
         }
@@ -221,7 +226,7 @@ impl Lu {
         self.statistics.flushes += 1;
         let Some(task) = self.tasks.get(key) else { return Ok(()) };
         let nexus = task.id.nexus;
-        if !self.capabilities.volatile_cache {
+        if !self.capabilities.volatile_cache || is_active(Mutation::FlushLost) {
             self.good(key, 0, fx);
         } else if command.immediate {
             self.issue_detached(nexus, Purpose::Flush, StoreOp::Flush, fx);

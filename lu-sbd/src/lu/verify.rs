@@ -3,6 +3,7 @@
 use scsi_core::SenseData;
 use scsi_core::cdb::{ByteCheck, CompareAndWrite, OrWrite, Verify, WriteAndVerify};
 use scsi_core::command::{Command, CommandEntry};
+use scsi_core::mutation::{Mutation, is_active};
 use stmf::provider::{Effects, Segments, StoreOp};
 
 use super::Lu;
@@ -210,7 +211,9 @@ impl Lu {
         let mut total = u64::from(length);
         let data = match compare {
             Some(compare) => {
-                if let Some(offset) = first_difference(&compare, &read) {
+                if let Some(offset) = first_difference(&compare, &read)
+                    && !is_active(Mutation::MiscompareIgnored)
+                {
                     return self.fail(key, SenseData::miscompare(offset), fx);
                 }
                 total *= 2;

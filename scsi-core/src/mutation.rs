@@ -1,0 +1,126 @@
+//! Deliberate bugs, one at a time, that the simulator has to find. Without the feature `mutations`, which neither the
+//! facade nor the server can switch on, every question here is answered with no by the compiler.
+
+macro_rules! mutations {
+    ($($(#[doc = $words:literal])+ $name:ident,)+) => {
+        /// A deliberate bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutation {
+            $($(#[doc = $words])+ $name,)+
+        }
+
+        impl Mutation {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// What is wrong, in words.
+            pub const fn words(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($words),+),)+
+                }
+            }
+        }
+    };
+}
+
+mutations! {
+    /// SYNCHRONIZE CACHE is answered without a flush.
+    FlushLost,
+    /// FUA is ignored.
+    FuaIgnored,
+    /// A disabled write cache is ignored.
+    CacheOffIgnored,
+    /// A durable write of several pieces is not flushed.
+    PiecesNotFlushed,
+    /// A failed write of the store is taken for done.
+    StoreErrorSwallowed,
+    /// The second piece of a write goes to the place of the first.
+    PieceAtWrongOffset,
+    /// A read begins one block too far.
+    ReadOneBlockOff,
+    /// WRITE SAME writes one block less.
+    SameOneBlockShort,
+    /// UNMAP begins one block too early.
+    UnmapOneBlockEarly,
+    /// COMPARE AND WRITE writes whatever it found.
+    MiscompareIgnored,
+    /// COMPARE AND WRITE does not have its range alone.
+    CompareNotAlone,
+    /// Reservations are not checked.
+    ReservationNotChecked,
+    /// What a nexus is to the reservations is never looked at again.
+    StandingStale,
+    /// A preempted nexus is not told.
+    PreemptNotTold,
+    /// Reservations that should survive a restart do not.
+    AptplForgotten,
+    /// Reservations survive a restart that nobody asked to keep.
+    ReservationsKeptUnasked,
+    /// A new nexus is not told that it is new.
+    NewNexusNotTold,
+    /// A unit attention is reported again and again.
+    AttentionRepeated,
+    /// A logical unit reset is not told.
+    ResetNotTold,
+    /// A changed write cache is not told.
+    CacheChangeNotTold,
+    /// ABORT TASK answers and aborts nothing.
+    AbortIgnored,
+    /// ABORT TASK answers before what the store is at work on has ended.
+    AbortDoesNotWait,
+    /// What the store is at work on for an aborted task keeps nobody else out.
+    AbortedWritesGoOn,
+    /// An aborted task is answered.
+    AbortedTaskAnswered,
+    /// The tasks of a session that ended go on.
+    TasksOutliveSession,
+    /// The residual count is one too high.
+    ResidualOffByOne,
+    /// An R2T asks for data one block too far.
+    R2tAtWrongOffset,
+    /// An R2T asks for more than MaxBurstLength.
+    R2tPastBurst,
+    /// The status number does not grow.
+    StatSnStale,
+    /// ExpCmdSN runs ahead of what came.
+    ExpCmdSnAhead,
+    /// The command window does not open again.
+    WindowNeverOpens,
+    /// A wrong data digest is not noticed.
+    DataDigestNotChecked,
+    /// Data-In says a wrong offset.
+    DataInAtWrongOffset,
+    /// Data-In is longer than the initiator's segment.
+    SegmentTooLong,
+    /// A task is answered twice.
+    AnsweredTwice,
+    /// Commands for LUN 1 go to LUN 0.
+    WrongLun,
+    /// Everybody sees what one host group sees.
+    ViewLeak,
+    /// Reads do not wait for an initiator that does not take them.
+    ReadsNotHeldBack,
+}
+
+#[cfg(feature = "mutations")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
+}
+
+/// Puts a bug into everything that runs on this thread, or takes it out.
+#[cfg(feature = "mutations")]
+pub fn activate(mutation: Option<Mutation>) {
+    ACTIVE.set(mutation);
+}
+
+/// Whether this bug is there now.
+#[inline(always)]
+pub fn is_active(mutation: Mutation) -> bool {
+    #[cfg(feature = "mutations")]
+    return ACTIVE.get() == Some(mutation);
+    #[cfg(not(feature = "mutations"))]
+    {
+        let _ = mutation;
+        false
+    }
+}
