@@ -1,8 +1,8 @@
 //! SCSI commands and their data from the initiator; the operations by which their owner answers.
 
 use bytes::Bytes;
-use scsi_core::Status;
 use scsi_core::mutation::{Mutation, is_active};
+use scsi_core::{SenseData, SenseKey, Status};
 use smallvec::SmallVec;
 
 use super::data_out::{Arrived, Verdict};
@@ -253,7 +253,9 @@ impl Session {
             return;
         }
         if matches!(open.given_up, Some(AbortCause::Logout | AbortCause::ConnectionReplaced)) {
-            return self.close_task(task);
+            self.note_undelivered(task, status.sense);
+            self.close_task(task);
+            return self.tell_window();
         }
         let (residual, bidirectional_read_residual) = match (open.read, open.write) {
             (true, true) => (
@@ -294,7 +296,10 @@ impl Session {
         }
         match open.given_up {
             Some(AbortCause::DataOut(_)) => self.end_task(task, End::of(Status::CHECK_CONDITION)),
-            Some(AbortCause::Logout | AbortCause::ConnectionReplaced) => self.close_task(task),
+            Some(AbortCause::Logout | AbortCause::ConnectionReplaced) => {
+                self.close_task(task);
+                self.tell_window();
+            }
             None if report => self.end_task(task, End::of(Status::TASK_ABORTED)),
             None => {
                 self.note_aborted(task);
@@ -304,7 +309,18 @@ impl Session {
         }
     }
 
+    /// Keeps a unit attention that will not be reported.
+    fn note_undelivered(&mut self, handle: TaskHandle, sense: &[u8]) {
+        let Some(lun) = self.tasks.get(handle).map(|task| task.lun) else { return };
+        if let Some(sense) = SenseData::decode(sense).filter(|sense| sense.key == SenseKey::UNIT_ATTENTION) {
+            self.undelivered.push_back((lun, sense));
+        }
+    }
+
     fn end_task(&mut self, handle: TaskHandle, mut end: End) {
+        if self.tasks.get(handle).is_some_and(|task| task.data_error().is_some()) {
+            self.note_undelivered(handle, &end.sense);
+        }
         let Some(task) = self.tasks.get_mut(handle) else { return };
         if let Some(error) = task.data_error() {
             end.status = Status::CHECK_CONDITION;
@@ -340,6 +356,10 @@ impl Session {
 
     /// Forgets a task, whatever its state: its tag and its place in the window are free.
     pub(super) fn close_task(&mut self, handle: TaskHandle) {
+        let Some(task) = self.tasks.get_mut(handle) else { return };
+        if let Some(end) = task.end.take() {
+            self.note_undelivered(handle, &end.sense);
+        }
         let Some(task) = self.tasks.get(handle) else { return };
         if let Some(link) = self.links.get_mut(task.link) {
             link.unsent = link.unsent.saturating_sub(task.data_in.unsent() as usize);

@@ -1,6 +1,6 @@
 //! Task management requests: order, what they wait for, and their responses (RFC 7143 4.2.3, 11.5, 11.6).
 
-use scsi_core::{Lun, TaskManagementFunction, TaskManagementResponse};
+use scsi_core::{Lun, SenseData, SenseKey, TaskManagementFunction, TaskManagementResponse};
 use smallvec::SmallVec;
 
 use super::link::Item;
@@ -160,8 +160,9 @@ impl Session {
             }
             Some((task, Phase::Ended, _)) => {
                 // It has ended, though its response has not left. ABORT TASK takes it back; it may also wait for data
-                // that will never come.
-                if !is_query {
+                // that will never come. A unit attention goes out before the answer: what came behind the task has
+                // been carried out as if the initiator knew.
+                if !is_query && !self.is_attention_queued(task, handle) {
                     self.close_task(task);
                 }
                 self.answer(handle, Code::FUNCTION_COMPLETE);
@@ -182,6 +183,16 @@ impl Session {
         }
     }
 
+    /// Whether a task is about to end with a unit attention, on the connection of a request and ahead of its answer.
+    fn is_attention_queued(&self, task: TaskHandle, request: TaskHandle) -> bool {
+        let (Some(task), Some(request)) = (self.tasks.get(task), self.tasks.get(request)) else { return false };
+        let is_attention = task.end.as_ref().and_then(|end| SenseData::decode(&end.sense));
+        is_attention.is_some_and(|sense| sense.key == SenseKey::UNIT_ATTENTION)
+            && task.may_respond()
+            && task.data_in.unsent() == 0
+            && task.link == request.link
+    }
+
     /// Answers [`Event::TaskManagement`].
     ///
     /// To be called after [`task_aborted`](Self::task_aborted) of each task the function ended. The response leaves
@@ -195,7 +206,31 @@ impl Session {
         };
         management.answer = Some(ResponsePdu::answering(tag, response));
         management.deadline = Some(self.now + self.config.abort_wait);
+        if response == TaskManagementResponse::FunctionComplete {
+            self.end_affected(request);
+        }
         self.settle();
+    }
+
+    /// Ends what a function covers and its response would overtake: tasks that have failed while their data is still
+    /// coming, and tasks whose end the owner knows and has not told yet. To the initiator all of them are aborted; no
+    /// response may follow (RFC 7143 4.2.3.3).
+    fn end_affected(&mut self, request: TaskHandle) {
+        use TaskManagementFunction::{TargetColdReset, TargetWarmReset};
+        let Some(task) = self.tasks.get(request) else { return };
+        let Some(function) = task.management.as_ref().and_then(|management| management.function) else { return };
+        let is_covered = |other: &Task| other.lun == task.lun || matches!(function, TargetWarmReset | TargetColdReset);
+        let left: SmallVec<[TaskHandle; 4]> = self
+            .tasks
+            .iter()
+            .filter(|other| is_multi_task(function) && other.is_command() && other.phase != Phase::Held)
+            .filter(|other| other.handle.is_older_than(request) && is_covered(other) && !other.may_respond())
+            .map(|other| other.handle)
+            .collect();
+        for handle in left {
+            self.note_aborted(handle);
+            self.close_task(handle);
+        }
     }
 
     fn answer(&mut self, handle: TaskHandle, response: Code) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
+use scsi_core::{Lun, SenseData};
 
 use super::link::{Link, LinkState, Links};
 use super::logout::Pending;
@@ -77,8 +78,8 @@ pub struct Session {
     pub(super) text_number: u32,
     /// Since when a command number is missing.
     pub(super) hole_since: Option<Instant>,
-    /// The initiator was last told that the window is closed.
-    pub(super) told_closed: bool,
+    /// Unit attentions that no response carried, with the LUN of their tasks.
+    pub(super) undelivered: VecDeque<(Lun, SenseData)>,
     pub(super) is_ended: bool,
     /// The time of the last call that told it.
     pub(super) now: Instant,
@@ -116,7 +117,7 @@ impl Session {
             fence: None,
             text_number: 0,
             hole_since: None,
-            told_closed: false,
+            undelivered: VecDeque::new(),
             is_ended: false,
             now,
         }
@@ -175,6 +176,13 @@ impl Session {
             self.pump_stalled();
         }
         self.events.pop_front()
+    }
+
+    /// A unit attention that a task was to end with and that its initiator will not hear of, for the task was aborted
+    /// or ended otherwise before its response had left. To be established again, before the next event is dealt with
+    /// (SAM-5, Unit attention conditions: it is cleared by being reported). `None`: there is none.
+    pub fn poll_undelivered(&mut self) -> Option<(Lun, SenseData)> {
+        self.undelivered.pop_front()
     }
 
     /// The target's part of the session's name.

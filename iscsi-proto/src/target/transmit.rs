@@ -74,7 +74,7 @@ impl Session {
                 Item::Pdu(pdu) => {
                     link.queued_bytes -= data_len(&pdu);
                     let ends_login = matches!(pdu, TargetPdu::LoginResponse(_));
-                    let sent = emit(link, &self.window, pdu, out);
+                    let sent = emit(link, &mut self.window, pdu, out);
                     if ends_login {
                         // Digests hold from the first PDU of the full feature phase on.
                         link.encoder.set_digests(link.parameters.digests);
@@ -90,8 +90,11 @@ impl Session {
                 }
             };
         }
-        self.told_closed = self.window.is_closed();
         if let Some(link) = self.links.get_mut(key) {
+            // What was queued may have been for tasks that are gone.
+            if link.is_open() && !link.has_output() && self.window.is_untold() && self.open_managements == 0 {
+                sent += emit(link, &mut self.window, NopIn::default().into(), out);
+            }
             link.encoder.finish(out);
             if sent > 0 {
                 link.last_sent = self.now;
@@ -130,7 +133,7 @@ impl Session {
             desired_data_transfer_length: length,
             ..R2t::default()
         };
-        emit(link, &self.window, pdu.into(), out)
+        emit(link, &mut self.window, pdu.into(), out)
     }
 
     /// Sends data of a read, as much as one turn allows, and how the task ends when that is known.
@@ -152,7 +155,7 @@ impl Session {
                 self.close_task(handle);
                 return sent + self.emit(key, pdu.into(), out);
             }
-            sent += emit(link, &self.window, pdu.into(), out);
+            sent += emit(link, &mut self.window, pdu.into(), out);
         }
         if !task.may_respond() {
             return sent;
@@ -208,7 +211,7 @@ impl Session {
     }
 
     fn emit(&mut self, key: ConnectionKey, pdu: TargetPdu, out: &mut Vec<Bytes>) -> usize {
-        self.links.get_mut(key).map_or(0, |link| emit(link, &self.window, pdu, out))
+        self.links.get_mut(key).map_or(0, |link| emit(link, &mut self.window, pdu, out))
     }
 
     /// Lets the other connections go on when the fenced response has been acknowledged, or was not in time.
@@ -224,24 +227,24 @@ impl Session {
         }
     }
 
-    /// Tells an initiator that knows a closed window that it has opened, if no other PDU is about to.
+    /// Tells an initiator that has used up its window that this has opened, if no other PDU is about to.
     pub(super) fn tell_window(&mut self) {
         // A task management response is about to, when one is open.
-        if !self.told_closed || self.window.is_closed() || self.open_managements > 0 {
+        if !self.window.is_untold() || self.open_managements > 0 {
             return;
         }
-        if let Some(link) = self.links.iter_mut().find(|link| link.is_open()) {
-            self.told_closed = false;
-            if !link.has_output() {
-                link.push_urgent(NopIn::default());
-            }
+        if let Some(link) = self.links.iter_mut().find(|link| link.is_open())
+            && !link.has_output()
+        {
+            link.push_urgent(NopIn::default());
         }
     }
 }
 
 /// Encodes a PDU with the numbers of this moment.
-fn emit(link: &mut Link, window: &Window<(Numbered, Request)>, mut pdu: TargetPdu, out: &mut Vec<Bytes>) -> usize {
+fn emit(link: &mut Link, window: &mut Window<(Numbered, Request)>, mut pdu: TargetPdu, out: &mut Vec<Bytes>) -> usize {
     pdu.set_numbers(link.stat_sn, window.expected(), window.max());
+    window.tell();
     if pdu.uses_stat_sn() && !is_active(Mutation::StatSnStale) {
         link.stat_sn = link.stat_sn.next();
     }

@@ -38,13 +38,15 @@ pub(super) struct Window<T> {
     expected: CmdSn,
     depth: u32,
     open: u32,
+    /// MaxCmdSN as the initiator heard it last.
+    told: CmdSn,
     /// Slot 0 is `expected`.
     slots: VecDeque<Slot<T>>,
 }
 
 impl<T> Window<T> {
     pub(super) fn new(expected: CmdSn, depth: u32) -> Self {
-        Self { expected, depth, open: 0, slots: VecDeque::new() }
+        Self { expected, depth, open: 0, told: expected.minus(1), slots: VecDeque::new() }
     }
 
     pub(super) fn expected(&self) -> CmdSn {
@@ -57,6 +59,16 @@ impl<T> Window<T> {
     /// MaxCmdSN; one before ExpCmdSN when the window is closed.
     pub(super) fn max(&self) -> CmdSn {
         self.expected.plus(self.free()).minus(1)
+    }
+
+    /// The initiator hears of the window as it is.
+    pub(super) fn tell(&mut self) {
+        self.told = self.max();
+    }
+
+    /// Whether the initiator has used up every number that it was told of, though more may come.
+    pub(super) fn is_untold(&self) -> bool {
+        self.told.is_before(self.expected) && !self.is_closed()
     }
 
     fn free(&self) -> u32 {
@@ -229,6 +241,22 @@ mod tests {
         window.release();
         last = last.next();
         assert_eq!(window.max(), last);
+    }
+
+    #[test]
+    fn a_window_that_was_used_up_and_opened_has_to_be_told() {
+        let mut window = window(2);
+        window.tell();
+        for _ in 0..2 {
+            assert!(!window.is_untold());
+            window.advance();
+            window.occupy();
+        }
+        assert!(!window.is_untold(), "it is closed");
+        window.release();
+        assert!(window.is_untold());
+        window.tell();
+        assert!(!window.is_untold());
     }
 
     #[test]

@@ -120,6 +120,68 @@ fn abort_task_takes_back_a_response_that_waits_for_data() {
     assert_eq!(code(&rig.replies()), Code::FUNCTION_COMPLETE);
 }
 
+/// CHECK CONDITION, UNIT ATTENTION, POWER ON.
+const ATTENTION: [u8; 18] = [0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x29, 0, 0, 0, 0, 0];
+
+#[test]
+fn abort_task_lets_a_unit_attention_go_out_first() {
+    let mut rig = Rig::new();
+    let command = rig.read_command(512);
+    let (tag, number) = (command.initiator_task_tag, command.cmd_sn.0);
+    let task = rig.open(command);
+    rig.session.send_status(task, TaskStatus::check_condition(&ATTENTION));
+    let request = abort(&mut rig, tag, number);
+    rig.send(request);
+    let replies = rig.replies();
+    let [TargetPdu::ScsiResponse(response), TargetPdu::TaskManagementResponse(answer)] = &replies[..] else {
+        panic!("{replies:?}")
+    };
+    assert_eq!((response.initiator_task_tag, answer.response), (tag, Code::FUNCTION_COMPLETE));
+    assert_eq!(rig.session.poll_undelivered(), None);
+}
+
+#[test]
+fn a_unit_attention_that_is_taken_back_is_given_back() {
+    let mut rig = Rig::new();
+    let command = rig.write_command(512);
+    let (tag, number) = (command.initiator_task_tag, command.cmd_sn.0);
+    let task = rig.open(command);
+    rig.session.request_data(task, 0, 512);
+    rig.replies();
+    rig.session.send_status(task, TaskStatus::check_condition(&ATTENTION));
+    let request = abort(&mut rig, tag, number);
+    rig.send(request);
+    assert_eq!(code(&rig.replies()), Code::FUNCTION_COMPLETE);
+    let (lun, sense) = rig.session.poll_undelivered().expect("the response has not gone out");
+    assert_eq!((lun, sense.code.asc), (Lun::ZERO, 0x29));
+    assert_eq!(rig.session.poll_undelivered(), None);
+}
+
+#[test]
+fn no_response_follows_the_answer_to_a_reset() {
+    for is_ended in [true, false] {
+        let mut rig = Rig::new();
+        let command = rig.write_command(512);
+        let tag = command.initiator_task_tag;
+        let task = rig.open(command);
+        rig.session.request_data(task, 0, 512);
+        let transfer = r2ts(&rig.replies())[0].target_transfer_tag;
+        if is_ended {
+            rig.session.send_status(task, TaskStatus::check_condition(&[0x70; 18]));
+        }
+        let reset = rig.management(Function::LOGICAL_UNIT_RESET, true);
+        rig.send(reset);
+        let management = raised(&rig.events());
+        rig.session.task_management_response(management.request, Answer::FunctionComplete);
+        assert!(rig.replies().is_empty(), "the data that was asked for is still to come");
+        rig.send(data_out(tag, transfer, 0, 0, 512));
+        assert_eq!(code(&rig.replies()), Code::FUNCTION_COMPLETE);
+        rig.session.send_status(task, TaskStatus::check_condition(&[0x70; 18]));
+        assert!(rig.replies().is_empty(), "the owner's own end of it came too late");
+        assert_eq!(rig.session.open_tasks(), 0);
+    }
+}
+
 #[test]
 fn reassignment_needs_recovery() {
     let mut rig = Rig::new();
@@ -291,12 +353,12 @@ fn after_a_fenced_answer_the_other_connection_waits_for_its_acknowledgement() {
             ..NopOut::default()
         },
     );
-    let command = rig.read_command(512);
-    rig.send_on(other, command);
-    let task = task(&rig.events());
     let request = rig.management(Function::CLEAR_TASK_SET, true);
     rig.send(request);
     let management = raised(&rig.events());
+    let command = rig.read_command(512);
+    rig.send_on(other, command);
+    let task = task(&rig.events());
     rig.session.task_management_response(management.request, Answer::FunctionComplete);
     let replies = rig.replies();
     let [TargetPdu::TaskManagementResponse(answer), TargetPdu::NopIn(ping)] = &replies[..] else {

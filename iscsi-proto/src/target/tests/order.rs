@@ -124,6 +124,35 @@ fn a_window_that_opens_silently_is_told() {
 }
 
 #[test]
+fn a_window_that_was_used_up_is_told_when_others_end_its_tasks() {
+    let mut options = Options::default();
+    options.session.queue_depth = 2;
+    let mut rig = Rig::with(options);
+    // Nothing has been sent since the window was open: that it is closed the initiator knows by counting.
+    let tasks = [rig.read(512), rig.read(512)];
+    assert!(rig.replies().is_empty());
+    rig.session.task_aborted(tasks[0], false);
+    let replies = rig.replies();
+    let [TargetPdu::NopIn(ping)] = &replies[..] else { panic!("{replies:?}") };
+    assert!(ping.target_transfer_tag.is_reserved(), "no answer is wanted");
+    assert_eq!(ping.max_cmd_sn.0, rig.cmd_sn);
+    rig.session.task_aborted(tasks[1], false);
+    assert!(rig.replies().is_empty(), "a number is left, which is enough to hear of the rest");
+}
+
+#[test]
+fn what_is_queued_for_a_task_that_is_gone_does_not_keep_the_window_from_being_told() {
+    let mut options = Options::default();
+    options.session.queue_depth = 1;
+    let mut rig = Rig::with(options);
+    let task = rig.read(512);
+    rig.session.send_data_in(task, 0, [payload(0, 512)]);
+    rig.session.task_aborted(task, false);
+    let replies = rig.replies();
+    assert!(matches!(&replies[..], [TargetPdu::NopIn(_)]), "{replies:?}");
+}
+
+#[test]
 fn a_number_that_never_comes_ends_the_session() {
     let mut rig = Rig::new();
     marked(&mut rig, 0);
