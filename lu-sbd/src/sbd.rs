@@ -376,6 +376,10 @@ impl LogicalUnit for SbdLu {
         self.with_lu(effects, |lu, effects| lu.manage(request, effects));
     }
 
+    fn restore_attention(&self, nexus: NexusId, code: AdditionalSense) {
+        self.lock().attention(nexus, code);
+    }
+
     fn set_target_ports(&self, ports: &Arc<TargetPorts>) {
         self.lock().set_target_ports(Arc::clone(ports));
     }

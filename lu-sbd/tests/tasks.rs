@@ -322,6 +322,29 @@ fn tasks_of_a_unit_that_is_unmapped_end_with_task_aborted() {
 }
 
 #[test]
+fn a_function_is_answered_though_the_unit_is_unmapped_meanwhile() {
+    let mut rig = slow();
+    let id = rig.simple(1, &read10(0, 1), &[], 512);
+    let tag = rig.manage(1, Function::AbortTask, Some(id));
+    assert_eq!(rig.response(tag), None);
+    rig.detach(1, NexusLoss::Unmapped);
+    rig.release_all();
+    assert_eq!(rig.response(tag), Some(Response::FunctionComplete));
+    let late = rig.manage(1, Function::AbortTaskSet, None);
+    assert_eq!(rig.response(late), Some(Response::FunctionComplete), "it was on its way");
+}
+
+#[test]
+fn a_function_of_a_session_that_ended_is_not_answered() {
+    let mut rig = slow();
+    rig.simple(1, &read10(0, 1), &[], 512);
+    let tag = rig.manage(1, Function::AbortTaskSet, None);
+    rig.detach(1, NexusLoss::SessionEnded);
+    rig.release_all();
+    assert_eq!(rig.response(tag), None);
+}
+
+#[test]
 fn a_nexus_reset_is_felt_by_that_nexus_alone() {
     let mut rig = slow();
     let id = rig.simple(1, &read10(0, 1), &[], 512);

@@ -1,7 +1,7 @@
 //! A session: one I_T nexus with its LUN map, from login to logout.
 
 use arc_swap::ArcSwap;
-use scsi_core::{Lun, TaskManagementFunction, TaskManagementResponse};
+use scsi_core::{AdditionalSense, Lun, TaskManagementFunction, TaskManagementResponse};
 use smallvec::{SmallVec, smallvec};
 use std::collections::HashMap;
 use std::fmt;
@@ -284,6 +284,16 @@ impl Session {
             stmf.end_sessions_of(&self.nexus.target, Termination::Kill);
         }
         Some(response)
+    }
+
+    /// A task on `lun` was to end with this unit attention, and the initiator has not heard of it and will not: it is
+    /// pending again, for the unit that is behind the LUN now, or for the nexus.
+    pub fn restore_attention(&self, lun: Lun, code: AdditionalSense) {
+        if code == answer::LUNS_CHANGED.code {
+            self.luns_changed.store(true, Ordering::Release);
+        } else if let Some(lu) = self.resolve(lun) {
+            lu.restore_attention(self.nexus.id, code);
+        }
     }
 
     /// Ends the session: the logical units forget the nexus, its tasks end without a word. Effects for other nexuses

@@ -293,6 +293,27 @@ fn a_pulled_cable_leaves_no_session_behind() {
 }
 
 #[test]
+fn reads_that_wait_for_an_initiator_are_not_carried_out_when_its_session_ends() {
+    let san = San::with(1, 1, |config| config.limits.unsent_read_bytes = 4096);
+    let (disk, store) = san.disk(1, 0, 1 << 20);
+    let mut host = ready(&san, &plain(), LinkFaults::default());
+    san.hold_stores(true);
+    for at in 0..8 {
+        host.start(&Command::read_blocks(0, at * 8, 8)).unwrap();
+    }
+    assert_eq!(san.held_stores(), 1, "the others wait until the first is sent");
+    // Were one of those at the store, it would fail and count.
+    store.fail(Fault { operation: Operation::Read, nth: 2, kind: StoreErrorKind::Io, sectors_done: 0 });
+    drop(host);
+    san.connect(0, LinkFaults::default());
+    let mut again = log_in(&san, &plain(), LinkFaults::default());
+    assert_eq!(san.held_stores(), 1);
+    san.hold_stores(false);
+    assert_eq!(disk.snapshot().tasks, 0);
+    assert_eq!(again.command(&Command::new(0, &TEST_UNIT_READY)).unwrap().sense_triple(), Some((6, 0x29, 0)));
+}
+
+#[test]
 fn chap_right_and_wrong() {
     let san = San::new(1, 1);
     san.disk(1, 0, 1 << 16);

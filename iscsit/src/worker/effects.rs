@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use iscsi_proto::digest::Digests;
 use iscsi_proto::target::{EndReason, TaskHandle, TaskStatus};
+use scsi_core::{SenseData, SenseKey};
 use stmf::TaskId;
-use stmf::provider::{Disturbance, Effect, Effects, LogicalUnit, StoreOp, StoreRequest};
+use stmf::provider::{Completion, Disturbance, Effect, Effects, LogicalUnit, StoreOp, StoreRequest};
 
 use super::tasks::Ended;
 use super::{LuTraffic, SessionKey, StoreJob, StoreTicket, Worker};
@@ -57,6 +58,9 @@ impl Worker {
                 }
             }
             Effect::Complete(completion) => {
+                if !completion.sense.is_empty() {
+                    self.restore_if_late(key, lu, &completion);
+                }
                 if let Some(entry) = self.sessions.get_mut(key)
                     && let Some(task) = entry.tasks.remove(completion.task.tag)
                 {
@@ -89,6 +93,19 @@ impl Worker {
             Effect::Disturb { task, disturbance } => self.disturb(now, key, task, disturbance),
         }
         self.touch(key);
+    }
+
+    /// A reset that the unit carried out later may have been answered before this end of a task came from another thread.
+    /// Then the task is aborted, and its unit attention is still to be told.
+    fn restore_if_late(&self, key: SessionKey, lu: Option<&Arc<dyn LogicalUnit>>, completion: &Completion) {
+        let Some(entry) = self.sessions.get(key) else { return };
+        if entry.protocol.task_connection(TaskHandle::from_u64(completion.task.tag.0)).is_none()
+            && let (Some(nexus), Some(lu)) = (entry.nexus_id(), lu)
+            && let Some(sense) = SenseData::decode(&completion.sense)
+            && sense.key == SenseKey::UNIT_ATTENTION
+        {
+            lu.restore_attention(nexus, sense.code);
+        }
     }
 
     /// A task ended without a status.

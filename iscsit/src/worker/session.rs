@@ -10,7 +10,7 @@ use iscsi_proto::target::{
 };
 use scsi_core::{TaskManagementFunction, TaskManagementResponse};
 use smallvec::SmallVec;
-use stmf::provider::{LuTask, Segments, TaskManagementRequest};
+use stmf::provider::{LuTask, Segments, StoreDone, StoreError, StoreErrorKind, StoreOutcome, TaskManagementRequest};
 use stmf::{NexusId, TaskId, TaskTag, Termination};
 
 use super::tasks::Tasks;
@@ -94,7 +94,14 @@ impl Worker {
         while let Some(key) = self.touched.pop() {
             let Some(entry) = self.sessions.get_mut(key) else { continue };
             entry.listed = false;
-            while let Some(event) = self.sessions.get_mut(key).and_then(|entry| entry.protocol.poll_event()) {
+            while let Some(entry) = self.sessions.get_mut(key) {
+                let event = entry.protocol.poll_event();
+                while let Some((lun, sense)) = entry.protocol.poll_undelivered() {
+                    if let Some(nexus) = &entry.nexus {
+                        nexus.restore_attention(lun, sense.code);
+                    }
+                }
+                let Some(event) = event else { break };
                 self.handle_event(now, key, event);
             }
             self.release_reads(key);
@@ -147,12 +154,15 @@ impl Worker {
         };
         let lu = nexus.submit(task, &mut effects);
         let clocked = Clocked { direction: Direction::of(command.cdb.as_slice()), begun: now };
-        entry.tasks.insert(tag, lu.clone(), clocked);
+        let overtaken = entry.tasks.insert(tag, lu.clone(), clocked);
         if let Some(counters) = &entry.counters {
             counters.begin();
         }
         if let Some(lu) = &lu {
             self.lu_counters(lu).begin();
+        }
+        if let Some(overtaken) = overtaken {
+            self.count_aborted(key, &overtaken);
         }
         self.carry_out(now, Some(key), lu.as_ref(), effects);
     }
@@ -330,17 +340,23 @@ impl Worker {
             }
             self.provider.sessions().release(&name);
         }
-        // Nobody waits for these reads any more, but their unit does: the nexus's tasks end when they have.
-        self.stores.extend(deferred.into_iter().map(|mut job| {
-            (job.ticket.session, job.ticket.reading) = (None, 0);
-            job
-        }));
         if let Some(nexus) = nexus {
             // The units keep the outcomes of what is still under way apart from the nexus; nothing more comes for it.
             self.nexuses.remove(&nexus.id());
             tasks.iter().for_each(|task| self.count_aborted(key, task));
             self.provider.traffic_registry().close(nexus.id());
             nexus.close();
+        }
+        // Nobody waits for these reads any more, but their unit does: the nexus's tasks end when they have.
+        for StoreJob { request, ticket } in deferred {
+            let error = StoreError { kind: StoreErrorKind::Cancelled, context: "the session has ended".into() };
+            let outcome = StoreOutcome::Failed(error);
+            let mut effects = self.effects_buffer();
+            let done = StoreDone { nexus: request.nexus, token: request.token, outcome };
+            ticket.lu.store_done(done, &mut effects);
+            // By mail: this may be the end of the worker.
+            self.provider.stmf().dispatch(&ticket.lu, &mut effects, |_| false);
+            self.spare_effects.push(effects);
         }
     }
 

@@ -54,16 +54,19 @@ impl Place {
 }
 
 impl Tasks {
-    /// Adds a task.
-    pub(super) fn insert(&mut self, tag: TaskTag, lu: Option<Arc<dyn LogicalUnit>>, clocked: Clocked) {
+    /// Adds a task. Gives back the one that stands in its place, if the protocol has closed that without a word: its
+    /// reset was answered before its end came.
+    pub(super) fn insert(&mut self, tag: TaskTag, lu: Option<Arc<dyn LogicalUnit>>, clocked: Clocked) -> Option<Ended> {
         let at = TaskHandle::from_u64(tag.0).place();
         if self.places.len() <= at {
             self.places.resize_with(at + 1, || Place::free(clocked.begun));
         }
         let place = &mut self.places[at];
+        let overtaken = place.tag.is_some().then(|| place.end());
         place.tag = Some(tag);
         (place.task.lu, place.task.clocked, place.task.wanted) = (lu, clocked, 0);
         place.task.early.clear();
+        overtaken
     }
 
     /// The task of this tag, if it is there.
@@ -94,10 +97,10 @@ mod tests {
         let mut tasks = Tasks::default();
         let clocked = Clocked { direction: Direction::Other, begun: Instant::now() };
         let (old, new) = (TaskTag(1 << 16 | 3), TaskTag(2 << 16 | 3));
-        tasks.insert(old, None, clocked);
+        assert!(tasks.insert(old, None, clocked).is_none());
         assert!(tasks.get_mut(old).is_some() && tasks.get_mut(new).is_none() && tasks.remove(new).is_none());
         assert!(tasks.remove(old).is_some() && tasks.remove(old).is_none());
-        tasks.insert(new, None, clocked);
+        assert!(tasks.insert(new, None, clocked).is_none());
         assert!(tasks.get_mut(old).is_none());
         assert_eq!(tasks.clear().len(), 1);
         assert!(tasks.remove(new).is_none());

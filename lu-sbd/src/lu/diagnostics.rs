@@ -7,7 +7,7 @@ use scsi_core::cdb::{ReceiveDiagnostic, SendDiagnostic};
 use scsi_core::command::Command;
 use scsi_core::log::{SelfTestOutcome, SelfTestResult};
 use scsi_core::{AdditionalSense, SenseData, SenseKey};
-use stmf::provider::{Effects, Segments, StoreOp, StoreOutcome};
+use stmf::provider::{Effects, Segments, StoreErrorKind, StoreOp, StoreOutcome};
 
 use super::Lu;
 use super::gather::concat;
@@ -96,9 +96,13 @@ impl Lu {
 
     /// The store has answered a self-test.
     pub(super) fn self_tested(&mut self, code: u8, outcome: &StoreOutcome) {
-        let failed = matches!(outcome, StoreOutcome::Failed(_));
+        let outcome = match outcome {
+            StoreOutcome::Failed(error) if error.kind == StoreErrorKind::Cancelled => SelfTestOutcome::Aborted,
+            StoreOutcome::Failed(_) => SelfTestOutcome::Failed,
+            _ => SelfTestOutcome::Passed,
+        };
+        let failed = outcome == SelfTestOutcome::Failed;
         let sense = failed.then(failed_self_test);
-        let outcome = if failed { SelfTestOutcome::Failed } else { SelfTestOutcome::Passed };
         if !matches!(code, BACKGROUND_SHORT | BACKGROUND_EXTENDED) {
             self.note_self_test(code, outcome, sense);
         } else if let Some(test) = self.logs.self_tests.newest_mut()

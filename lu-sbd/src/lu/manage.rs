@@ -19,6 +19,8 @@ pub(super) struct Pending {
     tag: TaskTag,
     response: Response,
     waits_for: usize,
+    /// The session of the nexus ended: there is nobody left to answer.
+    is_silent: bool,
 }
 
 impl Lu {
@@ -76,7 +78,8 @@ impl Lu {
             // Only the transport can move a task.
             Function::TaskReassign => Response::FunctionRejected,
         };
-        let pending = self.functions.insert(Pending { nexus, tag, response, waits_for: ended.len() + 1 });
+        let pending =
+            self.functions.insert(Pending { nexus, tag, response, waits_for: ended.len() + 1, is_silent: false });
         for (key, announce) in ended {
             self.abort(key, announce, Some(Waiter::Function(pending)), fx);
         }
@@ -89,10 +92,20 @@ impl Lu {
         let Some(pending) = self.functions.get_mut(key) else { return };
         pending.waits_for -= 1;
         if pending.waits_for == 0
-            && let Some(Pending { nexus, tag, response, .. }) = self.functions.remove(key)
-            && self.nexuses.contains_key(&nexus)
+            && let Some(Pending { nexus, tag, response, is_silent: false, .. }) = self.functions.remove(key)
         {
+            // Also when the unit is out of the nexus's sight meanwhile: its initiator waits all the same.
             fx.push(Effect::Managed { nexus, tag, response });
+        }
+    }
+
+    /// The functions of a session that ended are not answered.
+    pub(super) fn silence_functions(&mut self, nexus: NexusId) {
+        let own: Vec<Key> = self.functions.iter().filter(|(_, one)| one.nexus == nexus).map(|(key, _)| key).collect();
+        for key in own {
+            if let Some(pending) = self.functions.get_mut(key) {
+                pending.is_silent = true;
+            }
         }
     }
 
@@ -242,7 +255,7 @@ impl Lu {
     }
 
     /// Establishes a unit attention condition for one nexus.
-    pub(super) fn attention(&mut self, nexus: NexusId, code: AdditionalSense) {
+    pub fn attention(&mut self, nexus: NexusId, code: AdditionalSense) {
         if let Some(state) = self.nexuses.get_mut(&nexus) {
             state.attentions.establish(code);
         }

@@ -397,6 +397,9 @@ impl Lu {
         {
             self.abort(key, announce, None, fx);
         }
+        if loss == NexusLoss::SessionEnded {
+            self.silence_functions(nexus);
+        }
         self.nexus_lost(nexus, fx);
         if let Some(state) = self.nexuses.remove(&nexus) {
             self.free_numbers.push(state.number);

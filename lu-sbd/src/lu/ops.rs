@@ -265,7 +265,9 @@ impl Lu {
             done.outcome = StoreOutcome::Done;
         }
         if let StoreOutcome::Failed(error) = &done.outcome {
-            self.count_error(op.purpose);
+            if error.kind != StoreErrorKind::Cancelled {
+                self.count_error(op.purpose);
+            }
             let lost = match error.kind {
                 StoreErrorKind::Poisoned => true,
                 // What was written before may be lost, and a second flush would not tell.

@@ -27,7 +27,7 @@ mod trace;
 pub use rule::{Fault, Rule, RuleId, blocks};
 pub use trace::{Ending, Trace, TraceEntry};
 
-use scsi_core::{Guid, SenseData, SenseFormat, Status};
+use scsi_core::{AdditionalSense, Guid, SenseData, SenseFormat, Status};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::collections::HashMap;
@@ -319,6 +319,10 @@ impl LogicalUnit for InterceptedLu {
         let fault = self.interceptor.due(self.guid, nexus.as_deref(), &task);
         let serial = self.interceptor.trace.begin(self.guid, nexus.as_deref(), &task, fault.is_some());
         self.meet(fault, serial, task, effects);
+    }
+
+    fn restore_attention(&self, nexus: NexusId, code: AdditionalSense) {
+        self.inner.restore_attention(nexus, code);
     }
 
     fn set_target_ports(&self, ports: &Arc<TargetPorts>) {

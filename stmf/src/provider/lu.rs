@@ -90,8 +90,15 @@ pub trait LogicalUnit: Send + Sync + fmt::Debug {
     /// Takes the outcome of a store operation.
     fn store_done(&self, done: StoreDone, effects: &mut Effects);
 
-    /// Takes a task management function.
+    /// Takes a task management function. It is answered by one [`Managed`](super::Effect::Managed), also when the nexus
+    /// is detached meanwhile, unless that was because its session ended.
     fn manage(&self, request: TaskManagementRequest, effects: &mut Effects);
+
+    /// A task of the nexus was to end with this unit attention, and its initiator has not heard of it: the port provider
+    /// dropped the status, because the initiator aborted the task or sent bad data for it. The condition is to be there
+    /// again: it is cleared by being reported (SAM-5, Unit attention conditions). A unit without conditions need not do
+    /// anything.
+    fn restore_attention(&self, _nexus: NexusId, _code: AdditionalSense) {}
 
     /// The target ports there are, in their groups, with the states that the administrator has given them. Called
     /// before any nexus is attached and with every change. A unit that knows nothing of groups need not look at it.
