@@ -4,7 +4,7 @@ use iscsi_proto::pdu::{Residual, TaskManagementFunctionCode as Function};
 use scsi_core::{SenseData, SenseKey, Status};
 
 use super::blocks::{BLOCK, Tick};
-use super::nexus::{Reservations, Verdict};
+use super::nexus::{PREEMPT_AND_ABORT, Reservations, Verdict};
 use super::peer::{Ending, OpId, Said, State};
 use super::plan::PEERS;
 use super::world::{Deed, Op, World};
@@ -31,7 +31,6 @@ impl World {
 
     /// These will not be answered; what they do, they may still do until the target has noticed.
     pub(super) fn lose(&mut self, at: usize, lost: Vec<OpId>) {
-        self.lost_at = self.san.elapsed();
         let ops = lost.into_iter().filter_map(|id| Some((id, self.ops.remove(&id)?)));
         self.orphans[at].extend(ops);
         self.attentions[at].iter_mut().for_each(|attentions| attentions.doubt());
@@ -44,7 +43,10 @@ impl World {
         self.note(|| format!("host{at} is logged in"), 9);
         for (id, op) in std::mem::take(&mut self.orphans[at]) {
             let unit = &mut self.units[op.unit];
-            unit.ending.retain(|ending| *ending != id);
+            // A PREEMPT AND ABORT that waits for its record goes on without its initiator.
+            if !matches!(op.deed, Deed::ReserveOut(out) if out.action == PREEMPT_AND_ABORT) {
+                unit.ending.retain(|ending| *ending != id);
+            }
             unit.blocks.orphan(id, now);
             if unit.deciding == Some(id) {
                 unit.deciding = None;
@@ -243,6 +245,11 @@ impl World {
             return Ok(());
         }
         unit.deciding = None;
+        if verdict.is_some() {
+            // They are carried out one after the other: those of lost sessions are over.
+            let ops = &self.ops;
+            unit.ending.retain(|ending| *ending > id || ops.contains_key(ending));
+        }
         let before = self.before(op);
         let Some(verdict) = verdict else {
             self.units[op.unit].reservations.set(before, op.start, end);
@@ -354,10 +361,6 @@ impl World {
             })
             .map(|(other, _)| *other)
             .collect();
-        // A status that was not sent yet takes the unit attention that it carried along.
-        if !over.is_empty() {
-            self.attentions[at][unit].doubt();
-        }
         for other in over {
             self.note(|| format!("host{at} op {other} is aborted"), other ^ 0xa);
             self.peers[at].give_up(other);

@@ -235,6 +235,8 @@ pub(super) struct Attention {
     pub(super) by: Tick,
     /// It must come.
     pub(super) certain: bool,
+    /// Commands that begin later cannot hear of it: the nexus has been renewed.
+    until: Tick,
 }
 
 /// The unit attentions of one initiator and unit.
@@ -248,13 +250,16 @@ pub(super) struct Attentions {
 impl Attentions {
     pub(super) fn establish(&mut self, asc: u8, ascq: u8, from: Tick, by: Tick, certain: bool) {
         let heard = self.heard.get(&code(asc, ascq)).is_some_and(|heard| *heard >= from);
-        self.pending.push(Attention { asc, ascq, from, by, certain: certain && !heard });
+        self.pending.push(Attention { asc, ascq, from, by, certain: certain && !heard, until: OPEN });
     }
 
     /// A new nexus: nothing from before, and the first thing that it hears is that it is new.
     pub(super) fn renew(&mut self, from: Tick, by: Tick) {
-        // What was established while it came to be may belong to it.
-        self.pending.retain(|one| one.by >= from);
+        // What was established while it came to be may belong to it; what is older may be on its way to the initiator,
+        // in the answer to an older command.
+        for one in self.pending.iter_mut().filter(|one| one.by < from) {
+            one.until = one.until.min(by);
+        }
         self.doubt();
         self.heard.clear();
         self.establish(0x29, 0, from, by, true);
@@ -263,7 +268,7 @@ impl Attentions {
     /// It heard of `asc`/`ascq` by a command from `start` to `end`. False when there was no reason.
     pub(super) fn heard(&mut self, asc: u8, ascq: u8, start: Tick, end: Tick) -> bool {
         let same = |one: &Attention| code(one.asc, one.ascq) == code(asc, ascq);
-        let known = self.pending.iter().any(|one| same(one) && one.from <= end);
+        let known = self.pending.iter().any(|one| same(one) && one.from <= end && start <= one.until);
         // A condition that was established before the command was told by it; a later one may be still to come.
         self.pending.retain_mut(|one| {
             one.certain &= !same(one);
@@ -318,5 +323,14 @@ mod tests {
         assert!(attentions.heard(0x29, 0, 3, 4));
         assert!(attentions.missed(5).is_none());
         assert!(!attentions.heard(0x29, 0, 5, 6));
+    }
+
+    #[test]
+    fn what_a_nexus_had_coming_before_it_was_renewed_is_heard_by_older_commands_alone() {
+        let mut attentions = Attentions::default();
+        attentions.establish(0x2a, 1, 1, 2, true);
+        attentions.renew(5, 6);
+        assert!(attentions.clone().heard(0x2a, 1, 3, 9), "the answer was late");
+        assert!(!attentions.heard(0x2a, 1, 7, 9));
     }
 }
