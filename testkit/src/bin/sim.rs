@@ -14,6 +14,8 @@ struct Arguments {
     seed: u64,
     seeds: u64,
     threads: usize,
+    #[cfg(feature = "mutations")]
+    mutations: bool,
     options: Options,
 }
 
@@ -27,6 +29,10 @@ fn main() -> ExitCode {
     };
     // A panic is a violation, which is told below.
     std::panic::set_hook(Box::new(|_| {}));
+    #[cfg(feature = "mutations")]
+    if arguments.mutations {
+        return if find_bugs(&arguments.options) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     if arguments.seeds == 1 && arguments.options.trace {
         let report = run(arguments.seed, &arguments.options);
         report.trace.iter().for_each(|line| println!("{line}"));
@@ -45,6 +51,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints the first seed that finds each deliberate bug, and what gives it away. False when one is not found.
+#[cfg(feature = "mutations")]
+fn find_bugs(options: &Options) -> bool {
+    use testkit::sim::mutations::{MOST_SEEDS, Mutation, find};
+    let found: Vec<_> = Mutation::ALL.iter().map(|bug| (bug, find(*bug, options))).collect();
+    for (bug, found) in &found {
+        match found {
+            Some((seed, words)) => println!("{seed:>5} {bug:?}: {}", words.chars().take(140).collect::<String>()),
+            None => println!("  not {bug:?}: within {MOST_SEEDS} seeds"),
+        }
+    }
+    let count = found.iter().filter(|(_, found)| found.is_some()).count();
+    println!("{count} of {} bugs found", found.len());
+    count == found.len()
 }
 
 #[derive(Default)]
@@ -104,7 +126,14 @@ fn explain(seed: u64, words: &str, options: &Options) {
 
 fn arguments() -> Result<Arguments, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut parsed = Arguments { seed: 0, seeds: 1, threads, options: Options::default() };
+    let mut parsed = Arguments {
+        seed: 0,
+        seeds: 1,
+        threads,
+        #[cfg(feature = "mutations")]
+        mutations: false,
+        options: Options::default(),
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -116,6 +145,8 @@ fn arguments() -> Result<Arguments, String> {
             "--seeds" => parsed.seeds = number()?,
             "--ops" => parsed.options.operations = number()? as usize,
             "--threads" => parsed.threads = number()?.max(1) as usize,
+            #[cfg(feature = "mutations")]
+            "--mutations" => parsed.mutations = true,
             "--trace" => parsed.options.trace = true,
             _ => return Err(format!("unknown: {word}")),
         }

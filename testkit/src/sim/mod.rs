@@ -12,6 +12,8 @@
 
 mod blocks;
 mod judge;
+#[cfg(feature = "mutations")]
+pub mod mutations;
 mod nexus;
 mod peer;
 mod plan;
