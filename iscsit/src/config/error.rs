@@ -190,6 +190,21 @@ pub enum ConfigError {
     },
 }
 
+fn property_hint(error: &PropertyError) -> String {
+    match error {
+        PropertyError { property: "radiusserver" | "radiussecret", reason: PropertyReason::Missing } => {
+            "radius needs a server: itadm modify-defaults -r ADDRESS -d".into()
+        }
+        PropertyError { reason: PropertyReason::SecretTooShort | PropertyReason::SecretTooLong, .. } => {
+            "a secret has 12 to 255 bytes".into()
+        }
+        PropertyError { reason: PropertyReason::InvalidAddress, .. } => {
+            "write an address as 192.0.2.5, 192.0.2.5:1812 or [2001:db8::5]:1812".into()
+        }
+        PropertyError { property, .. } => format!("'itadm' without arguments shows which values {property} takes"),
+    }
+}
+
 fn property_lines(owner: PropertyOwner, errors: &[PropertyError]) -> String {
     let owner = match owner {
         PropertyOwner::Target => "target",
@@ -274,16 +289,21 @@ impl ConfigError {
             Self::GroupInUse { name, targets } => {
                 Some(format!("{} used by {}; -f deletes it all the same", name, targets.join(", ")))
             }
-            Self::Properties { errors, .. } => errors.iter().find_map(|error| match error {
-                PropertyError { property: "radiusserver" | "radiussecret", reason: PropertyReason::Missing } => {
-                    Some("radius needs a server: itadm modify-defaults -r ADDRESS -d".to_owned())
-                }
-                PropertyError { reason: PropertyReason::SecretTooShort | PropertyReason::SecretTooLong, .. } => {
-                    Some("a secret has 12 to 255 bytes".to_owned())
-                }
-                _ => None,
-            }),
-            _ => None,
+            Self::Properties { errors, .. } => errors.first().map(property_hint),
+            Self::RenameTaken { name } => Some(format!("'itadm list-target -v {name}' shows it; take another name")),
+            Self::TooManyTargets { .. } => Some("one target is enough: views say which host sees which disk".into()),
+            Self::TargetNotFound { .. } => Some("'itadm list-target' shows the targets".into()),
+            Self::TargetBusy { .. } => Some("'lunette session list' shows who is logged in".into()),
+            Self::TooManyGroups { .. } => Some("put several portals into one group: itadm create-tpg".into()),
+            Self::GroupExists { name } => {
+                Some(format!("'itadm list-tpg -v {name}' shows it; to change its portals, delete it and make it anew"))
+            }
+            Self::GroupNotFound { .. } => Some("'itadm list-tpg' shows the portal groups".into()),
+            Self::InitiatorExists { .. } => Some("'itadm modify-initiator' changes it".into()),
+            Self::InitiatorNotFound { .. } => {
+                Some("'itadm list-initiator' shows the initiators; 'itadm create-initiator' makes an entry".into())
+            }
+            Self::TooManyIsnsServers { .. } => Some("servers that keep each other's data are one server here".into()),
         }
     }
 }

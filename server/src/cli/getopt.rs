@@ -36,8 +36,15 @@ pub(crate) struct Subcommand {
     pub(crate) operands: Operands,
     /// What its operand is called in the usage.
     pub(crate) operand: &'static str,
-    /// More about it, printed behind the options.
-    pub(crate) help: &'static str,
+    /// A command line that shows how it is meant, without the tool's name; printed behind the options.
+    pub(crate) example: &'static str,
+}
+
+impl Subcommand {
+    /// Whether it only lists, and so takes `-p` for `--parsable`. Elsewhere the letter is COMSTAR's.
+    fn lists(&self) -> bool {
+        self.name.starts_with("list-")
+    }
 }
 
 /// A tool: its name, its options, its subcommands.
@@ -187,6 +194,10 @@ impl Tool {
                     if letter == '?' {
                         return Err(Stop { stdout: self.usage(sub), ..Stop::default() });
                     }
+                    if letter == 'p' && sub.lists() {
+                        parsed.extensions.parsable = true;
+                        continue;
+                    }
                     let shown = format!("-{letter}");
                     let spec = self.options.iter().find(|spec| spec.letter == letter);
                     let spec = self.check(sub, spec.ok_or_else(|| self.invalid(sub, &shown))?, &shown)?;
@@ -295,7 +306,9 @@ impl Tool {
                 .iter()
                 .filter(|spec| sub.required.contains(spec.letter) || sub.optional.contains(spec.letter))
                 .map(|spec| Choice { letter: Some(spec.letter), long: spec.long, argument: spec.argument })
+                .chain(sub.lists().then_some(Choice { letter: Some('p'), long: "parsable", argument: None }))
                 .collect(),
+            example: sub.example,
         };
         Page { name: self.name, about, subcommands: self.subcommands.iter().map(section).collect() }
     }
@@ -317,7 +330,7 @@ impl Tool {
         };
         text.push('\n');
         let letters = || sub.required.chars().chain(sub.optional.chars());
-        if letters().next().is_some() {
+        if letters().next().is_some() || sub.lists() {
             text.push_str("\n\tOPTIONS:\n");
         }
         for letter in letters() {
@@ -328,8 +341,11 @@ impl Tool {
                 };
             }
         }
-        for line in sub.help.lines() {
-            let _ = writeln!(text, "\t{line}");
+        if sub.lists() {
+            text.push_str("\t\t-p, --parsable\n\t\t--json\n");
+        }
+        if !sub.example.is_empty() {
+            let _ = writeln!(text, "\n\tEXAMPLE:\n\t\t{} {}", self.name, sub.example);
         }
         text
     }
@@ -355,7 +371,7 @@ mod tests {
                 optional: "",
                 operands: Operands::OneOrMore,
                 operand: "member",
-                help: "",
+                example: "",
             },
             Subcommand {
                 name: "add-view",
@@ -363,7 +379,7 @@ mod tests {
                 optional: "ahsv",
                 operands: Operands::One,
                 operand: "LU-name",
-                help: "",
+                example: "",
             },
             Subcommand {
                 name: "create",
@@ -371,7 +387,7 @@ mod tests {
                 optional: "",
                 operands: Operands::One,
                 operand: "name",
-                help: "",
+                example: "",
             },
             Subcommand {
                 name: "list-state",
@@ -379,7 +395,7 @@ mod tests {
                 optional: "",
                 operands: Operands::None,
                 operand: "",
-                help: "",
+                example: "",
             },
         ],
     };
@@ -453,6 +469,14 @@ mod tests {
         let text =
             "\nUsage:\tstmfadm add-member <OPTIONS> <member ...>\n\n\tOPTIONS:\n\t\t-g, --group-name  <group-name>\n";
         assert_eq!(stop.stdout, text);
+    }
+
+    #[test]
+    fn p_is_for_programs_where_something_is_listed() {
+        for line in ["list-state -p", "list-state --parsable"] {
+            assert!(parse(line).ok().unwrap().extensions.parsable, "{line}");
+        }
+        assert_eq!(refused("add-view -p 600").0, "stmfadm: '-p': invalid option");
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(super) struct Section {
     /// Operands as the usage shows them; empty for none.
     pub(super) operands: String,
     pub(super) options: Vec<Choice>,
+    /// A command line, without the command's name.
+    pub(super) example: &'static str,
 }
 
 /// An option.
@@ -54,10 +56,15 @@ pub(super) fn manual(page: &Page) -> String {
         page.name
     );
     text.push_str(
-        ".SH OPTIONS OF EVERY SUBCOMMAND\n.TP\n\\fB\\-\\-json\\fR\nJSON instead of text.\n.TP\n\\fB\\-\\-parsable\\fR\nLines of \
-         fields separated by tabs, without headers.\n.TP\n\\fB\\-\\-state\\fR \\fIDIR\\fR, \\fB\\-\\-socket\\fR \\fIPATH\\fR\nWhich \
+        ".SH OPTIONS OF EVERY SUBCOMMAND\n.TP\n\\fB\\-\\-json\\fR\nJSON instead of text: what is listed, or what was done.\n.TP\n\\fB\\-\\-parsable\\fR\nLines of \
+         fields separated by tabs, without headers; \\fB\\-p\\fR of every \\fBlist\\fR subcommand.\n.TP\n\\fB\\-\\-state\\fR \\fIDIR\\fR, \\fB\\-\\-socket\\fR \\fIPATH\\fR\nWhich \
          server is meant; else \\fBLUNETTE_STATE\\fR, \\fBLUNETTE_SOCKET\\fR, or their defaults.\n",
     );
+    text.push_str(".SH EXAMPLES\n.nf\n");
+    for section in &page.subcommands {
+        let _ = writeln!(text, "{} {}", page.name, roff(section.example));
+    }
+    text.push_str(".fi\n");
     text.push_str(
         ".SH EXIT STATUS\n0: done. Otherwise refused; the reason is on standard error, with a hint what to do.\n",
     );

@@ -11,7 +11,7 @@ use super::getopt::Extensions;
 use super::help::{Choice, Page, Section};
 use super::secret;
 use super::stmfadm::unexpected;
-use super::terminal::{print, print_error, print_json, warn};
+use super::terminal::{hint_line, print, print_error, print_json, warn};
 use crate::admin::{
     Answer, ApiError, DefaultsInfo, DefaultsSettings, Done, ErrorKind, Field, InitiatorInfo, InitiatorSettings,
     ObjectState, PortalGroupInfo, RedirectSettings, Request, SecretText, TargetInfo, TargetSettings,
@@ -52,6 +52,8 @@ struct Subcommand {
     extra: &'static [&'static str],
     operand: Operand,
     usage: &'static str,
+    /// A command line that shows how it is meant, without `itadm`.
+    example: &'static str,
 }
 
 const TARGET_OPTIONS: &str = "[-a radius|chap|none|default] [-s] [-S chap-secret-path]\n\t[-u chap-username] \
@@ -68,6 +70,7 @@ static SUBCOMMANDS: [Subcommand; 13] = [
         extra: REDIRECT,
         operand: Operand::None,
         usage: TARGET_OPTIONS,
+        example: "create-target -n iqn.2026-11.com.example:array1 -a chap",
     },
     Subcommand {
         name: "modify-target",
@@ -75,16 +78,41 @@ static SUBCOMMANDS: [Subcommand; 13] = [
         extra: REDIRECT,
         operand: Operand::One,
         usage: TARGET_OPTIONS,
+        example: "modify-target -S secret-file -u array1 iqn.2026-11.com.example:array1",
     },
-    sub("delete-target", "f", Operand::One, "[-f] target-node-name"),
-    sub("list-target", "pv", Operand::Optional, "[-p] [-v] [target-node-name]"),
-    sub("create-tpg", "", Operand::Many, "tpg-name IP-address[:port] [IP-address[:port]] [...]"),
-    sub("delete-tpg", "f", Operand::One, "[-f] tpg-name"),
-    sub("list-tpg", "pv", Operand::Optional, "[-p] [-v] [tpg-name]"),
-    sub("create-initiator", "sSu", Operand::One, "[-s] [-S chap-secret-path] [-u chap-username] initiator-node-name"),
-    sub("modify-initiator", "sSu", Operand::One, "[-s] [-S chap-secret-path] [-u chap-username] initiator-node-name"),
-    sub("list-initiator", "pv", Operand::Optional, "[-p] [-v] [initiator-node-name]"),
-    sub("delete-initiator", "", Operand::One, "initiator-node-name"),
+    sub("delete-target", "f", Operand::One, "[-f] target-node-name", "delete-target -f iqn.2026-11.com.example:array1"),
+    sub(
+        "list-target",
+        "pv",
+        Operand::Optional,
+        "[-p] [-v] [target-node-name]",
+        "list-target -v iqn.2026-11.com.example:array1",
+    ),
+    sub(
+        "create-tpg",
+        "",
+        Operand::Many,
+        "tpg-name IP-address[:port] [IP-address[:port]] [...]",
+        "create-tpg 2 192.0.2.10 [2001:db8::10]:3261",
+    ),
+    sub("delete-tpg", "f", Operand::One, "[-f] tpg-name", "delete-tpg 2"),
+    sub("list-tpg", "pv", Operand::Optional, "[-p] [-v] [tpg-name]", "list-tpg -v"),
+    sub(
+        "create-initiator",
+        "sSu",
+        Operand::One,
+        "[-s] [-S chap-secret-path] [-u chap-username] initiator-node-name",
+        "create-initiator -S secret-file iqn.1998-01.com.vmware:esx1",
+    ),
+    sub(
+        "modify-initiator",
+        "sSu",
+        Operand::One,
+        "[-s] [-S chap-secret-path] [-u chap-username] initiator-node-name",
+        "modify-initiator -s -u esx1 iqn.1998-01.com.vmware:esx1",
+    ),
+    sub("list-initiator", "pv", Operand::Optional, "[-p] [-v] [initiator-node-name]", "list-initiator -p"),
+    sub("delete-initiator", "", Operand::One, "initiator-node-name", "delete-initiator iqn.1998-01.com.vmware:esx1"),
     Subcommand {
         name: "modify-defaults",
         letters: "ardDiI",
@@ -93,16 +121,24 @@ static SUBCOMMANDS: [Subcommand; 13] = [
         usage: "[-a radius|chap|none] [-r IP-address[:port]|none] [-d]\n\t[-D radius-secret-path] [-i enable|disable]\n\t\
                 [-I IP-address[:port][,...]|none] [--discovery-auth chap|none]\n\t\
                 [--chap-minimum md5|sha1|sha256|sha3-256] [--access all|named]",
+        example: "modify-defaults --access named --discovery-auth chap",
     },
-    sub("list-defaults", "p", Operand::None, "[-p]"),
+    sub("list-defaults", "p", Operand::None, "[-p]", "list-defaults -p"),
 ];
 
-const fn sub(name: &'static str, letters: &'static str, operand: Operand, usage: &'static str) -> Subcommand {
-    Subcommand { name, letters, extra: &[], operand, usage }
+const fn sub(
+    name: &'static str,
+    letters: &'static str,
+    operand: Operand,
+    usage: &'static str,
+    example: &'static str,
+) -> Subcommand {
+    Subcommand { name, letters, extra: &[], operand, usage, example }
 }
 
 #[derive(Default)]
 struct Parsed {
+    subcommand: &'static str,
     options: Vec<(char, String)>,
     extra: Vec<(&'static str, String)>,
     operands: Vec<String>,
@@ -159,6 +195,7 @@ pub(super) fn page() -> Page {
                 |rest| if sub.operand == Operand::None { String::new() } else { rest.to_owned() },
             ),
             options: letters.map(choice).chain(extra).collect(),
+            example: sub.example,
         }
     };
     Page {
@@ -188,16 +225,11 @@ pub(super) fn run(args: &[String], places: Places) -> ExitCode {
         Err(Failure::Refused(error)) if error.kind == ErrorKind::Denied => {
             let right = if sub.name.starts_with("list-") { "read" } else { "modify" };
             print_error(&format!("Error, operation requires authorization solaris.smf.{right}.stmf\n"));
-            if let Some(hint) = &error.hint {
-                print_error(&format!("hint: {hint}\n"));
-            }
+            print_error(&hint_line(&error));
             ExitCode::FAILURE
         }
         Err(Failure::Refused(error)) => {
-            print_error(&format!("{error}\n"));
-            if let Some(hint) = &error.hint {
-                print_error(&format!("hint: {hint}\n"));
-            }
+            print_error(&format!("{error}\n{}", hint_line(&error)));
             print_error(&format!("itadm {} failed with error {}\n", sub.name, error.code));
             ExitCode::from(error.code)
         }
@@ -208,7 +240,7 @@ fn wrong_usage(sub: &Subcommand, message: &str) -> ExitCode {
     if !message.is_empty() {
         print_error(&format!("{message}\n"));
     }
-    print(&format!("usage: itadm {} {}\n", sub.name, sub.usage));
+    print(&format!("usage: itadm {} {}\nexample: itadm {}\n", sub.name, sub.usage, sub.example));
     ExitCode::FAILURE
 }
 
@@ -217,11 +249,12 @@ fn usage() -> String {
     for sub in &SUBCOMMANDS {
         let _ = writeln!(text, "\n    itadm {} {}", sub.name, sub.usage);
     }
+    text.push_str("\n'itadm <subcommand> -?' shows an example of it; --json makes every answer JSON.\n");
     text
 }
 
 fn parse(sub: &Subcommand, args: &[String]) -> Result<Parsed, String> {
-    let mut parsed = Parsed::default();
+    let mut parsed = Parsed { subcommand: sub.name, ..Parsed::default() };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if arg == "--" {
@@ -359,6 +392,9 @@ fn text(parsed: &Parsed, letter: char) -> Field<String> {
     }
 }
 
+/// What to do about a secret that cannot be taken.
+const SECRETS: &str = "a secret is typed twice, or is the one line of a regular file, of 12 to 255 characters";
+
 /// A secret that is asked for by one option or read from a file by another.
 fn secret_of(parsed: &Parsed, ask: char, file: char, what: &str) -> Result<Field<SecretText>, Failure> {
     let secret = if let Some(path) = parsed.value(file) {
@@ -370,7 +406,7 @@ fn secret_of(parsed: &Parsed, ask: char, file: char, what: &str) -> Result<Field
     };
     match secret {
         Ok(secret) => Ok(Field::Set(SecretText::new(secret.to_string()))),
-        Err(message) => Err(ApiError::new(ErrorKind::Invalid, message).into()),
+        Err(message) => Err(ApiError::new(ErrorKind::Invalid, message).hint(SECRETS).into()),
     }
 }
 
@@ -449,7 +485,7 @@ fn list_target(backend: &mut Backend, parsed: &Parsed) -> Result<(), Failure> {
     let Answer::Targets(targets) = backend.call(Request::ListTargets {})? else { return Err(unexpected().into()) };
     let wanted = parsed.operands.first();
     let targets = pick(targets, wanted, |target: &TargetInfo, name| target.name.eq_ignore_ascii_case(name))
-        .ok_or_else(|| not_found(format!("Target {} not found", parsed.operand())))?;
+        .ok_or_else(|| not_found(parsed, format!("Target {} not found", parsed.operand())))?;
     if parsed.extensions.json {
         print_json(&targets);
         return Ok(());
@@ -502,7 +538,7 @@ fn list_tpg(backend: &mut Backend, parsed: &Parsed) -> Result<(), Failure> {
         return Err(unexpected().into());
     };
     let groups = pick(groups, parsed.operands.first(), |group: &PortalGroupInfo, name| group.name == name)
-        .ok_or_else(|| not_found(format!("Target Portal Group {} not found", parsed.operand())))?;
+        .ok_or_else(|| not_found(parsed, format!("Target Portal Group {} not found", parsed.operand())))?;
     if parsed.extensions.json {
         print_json(&groups);
         return Ok(());
@@ -536,7 +572,7 @@ fn list_initiator(backend: &mut Backend, parsed: &Parsed) -> Result<(), Failure>
     };
     let named = |initiator: &InitiatorInfo, name: &str| initiator.name.eq_ignore_ascii_case(name);
     let initiators = pick(initiators, parsed.operands.first(), named)
-        .ok_or_else(|| not_found(format!("Error, initiator {} not found", parsed.operand())))?;
+        .ok_or_else(|| not_found(parsed, format!("Error, initiator {} not found", parsed.operand())))?;
     if parsed.extensions.json {
         print_json(&initiators);
         return Ok(());
@@ -564,7 +600,17 @@ fn list_defaults(backend: &mut Backend, parsed: &Parsed) -> Result<(), Failure> 
         print_json(&defaults);
         return Ok(());
     }
-    let DefaultsInfo { alias, auth, radius_servers, radius_secret, isns, isns_servers, .. } = defaults;
+    let DefaultsInfo {
+        alias,
+        auth,
+        radius_servers,
+        radius_secret,
+        isns,
+        isns_servers,
+        discovery_chap,
+        chap_minimum,
+        access,
+    } = defaults;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "<none>".into());
     let listed = |list: Vec<String>| if list.is_empty() { "<none>".into() } else { list.join(",") };
     let lines = [
@@ -581,7 +627,14 @@ fn list_defaults(backend: &mut Backend, parsed: &Parsed) -> Result<(), Failure> 
         return Ok(());
     }
     let mut text = String::from("iSCSI Target Default Properties:\n\n");
-    for (label, value) in &lines {
+    // COMSTAR has no such lines: they are there only when they say something.
+    let more = [
+        ("discoveryauth:", discovery_chap.then(|| "chap".to_owned())),
+        ("chapminimum:", Some(chap_minimum).filter(|minimum| minimum != "md5")),
+        ("access:", Some(access).filter(|access| access != "all")),
+    ];
+    let more = more.into_iter().filter_map(|(label, value)| Some((label, value?)));
+    for (label, value) in lines.into_iter().chain(more) {
         let _ = writeln!(text, "{label:<15}\t{value}");
     }
     print(&text);
@@ -596,6 +649,8 @@ fn pick<T>(items: Vec<T>, wanted: Option<&String>, named: impl Fn(&T, &str) -> b
     }
 }
 
-fn not_found(message: String) -> Failure {
-    ApiError::new(ErrorKind::NotFound, message).into()
+fn not_found(parsed: &Parsed, message: String) -> Failure {
+    ApiError::new(ErrorKind::NotFound, message)
+        .hint(format!("'itadm {}' shows what there is", parsed.subcommand))
+        .into()
 }

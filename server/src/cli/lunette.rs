@@ -118,14 +118,21 @@ pub(super) struct DemoArguments {
     pub(super) log: String,
 }
 
+/// How a list is written.
+#[derive(Debug, clap::Args)]
+struct Format {
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Lines of fields separated by tabs.
+    #[arg(long, short)]
+    parsable: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum AccessCommand {
     /// Lists the state of every target group.
-    List {
-        /// JSON instead of text.
-        #[arg(long)]
-        json: bool,
-    },
+    List(Format),
     /// Sets the state of a target group; initiators are told by a unit attention.
     Set {
         /// active-optimized, active-non-optimized, standby, unavailable or transitioning.
@@ -137,21 +144,23 @@ enum AccessCommand {
         /// Initiators should like these paths best.
         #[arg(long)]
         preferred: bool,
+        /// JSON instead of silence.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 #[derive(Debug, Subcommand)]
 enum SessionCommand {
     /// Lists the sessions.
-    List {
-        /// JSON instead of text.
-        #[arg(long)]
-        json: bool,
-    },
+    List(Format),
     /// Asks an initiator to log out, and drops the session.
     Kill {
         /// The session's number, from 'lunette session list'.
         id: u64,
+        /// JSON instead of silence.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -161,6 +170,9 @@ enum LuCommand {
     ClearReservations {
         /// The logical unit, 32 hexadecimal digits.
         lu: String,
+        /// JSON instead of silence.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -171,6 +183,9 @@ enum ConfigCommand {
         /// With CHAP and RADIUS secrets in clear text.
         #[arg(long)]
         with_secrets: bool,
+        /// JSON instead of TOML; 'import' takes TOML.
+        #[arg(long)]
+        json: bool,
     },
     /// Makes the configuration equal to a document, in one transaction, changing only what differs.
     Import {
@@ -179,6 +194,9 @@ enum ConfigCommand {
         /// Only show what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// What is done as a JSON array instead of lines.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         moves: Moves,
     },
@@ -186,6 +204,9 @@ enum ConfigCommand {
     Diff {
         /// The document; '-' reads standard input.
         file: PathBuf,
+        /// A JSON array instead of lines.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         moves: Moves,
     },
@@ -231,16 +252,14 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
         Command::Demo(arguments) => return super::serve::demo(arguments, places),
         Command::Status { json, watch } => status(&mut backend, json, watch),
         Command::Explain { initiator, target, json } => explain(&mut backend, initiator, target, json),
-        Command::Access(AccessCommand::List { json }) => access_list(&mut backend, json),
-        Command::Access(AccessCommand::Set { state, target_group, preferred }) => {
-            done(&mut backend, Request::SetAccess { target_group, state, preferred }).map(|_| ExitCode::SUCCESS)
+        Command::Access(AccessCommand::List(format)) => access_list(&mut backend, &format),
+        Command::Access(AccessCommand::Set { state, target_group, preferred, json }) => {
+            change(&mut backend, Request::SetAccess { target_group, state, preferred }, json)
         }
-        Command::Session(SessionCommand::List { json }) => session_list(&mut backend, json),
-        Command::Session(SessionCommand::Kill { id }) => {
-            done(&mut backend, Request::KillSession { id }).map(|_| ExitCode::SUCCESS)
-        }
-        Command::Lu(LuCommand::ClearReservations { lu }) => {
-            done(&mut backend, Request::ClearReservations { lu }).map(|_| ExitCode::SUCCESS)
+        Command::Session(SessionCommand::List(format)) => session_list(&mut backend, &format),
+        Command::Session(SessionCommand::Kill { id, json }) => change(&mut backend, Request::KillSession { id }, json),
+        Command::Lu(LuCommand::ClearReservations { lu, json }) => {
+            change(&mut backend, Request::ClearReservations { lu }, json)
         }
         Command::Config(command) => config(&mut backend, command),
         Command::Man { dir } => man(&dir),
@@ -376,6 +395,16 @@ fn session_line(session: &SessionInfo) -> String {
     )
 }
 
+/// The same for programs; the time in seconds since 1970.
+fn session_fields(session: &SessionInfo) -> String {
+    let from = session.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let since = session.since.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    format!(
+        "{}\t{}\t{}\t{}\t{from}\t{}\t{since}",
+        session.id, session.initiator, session.target, session.tag, session.luns
+    )
+}
+
 fn explain(backend: &mut Backend, initiator: String, target: Option<String>, json: bool) -> Result<ExitCode, ApiError> {
     let Answer::Explanation(explanation) = backend.call(Request::Explain { initiator, target })? else {
         return Err(unexpected());
@@ -429,14 +458,29 @@ fn explanation_text(explanation: &Explanation) -> String {
     text
 }
 
-fn access_list(backend: &mut Backend, json: bool) -> Result<ExitCode, ApiError> {
-    let Answer::Access(groups) = backend.call(Request::ListAccess {})? else { return Err(unexpected()) };
+/// Makes a change; without a word unless JSON is wanted.
+fn change(backend: &mut Backend, request: Request, json: bool) -> Result<ExitCode, ApiError> {
+    let done = done(backend, request)?;
     if json {
+        print_json(&done);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn access_list(backend: &mut Backend, format: &Format) -> Result<ExitCode, ApiError> {
+    let Answer::Access(groups) = backend.call(Request::ListAccess {})? else { return Err(unexpected()) };
+    if format.json {
         print_json(&groups);
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();
     for group in groups {
+        if format.parsable {
+            let name = group.target_group.as_deref().unwrap_or("-");
+            let preferred = if group.preferred { "preferred" } else { "-" };
+            let _ = writeln!(text, "{}\t{name}\t{}\t{preferred}", group.number, group.state);
+            continue;
+        }
         let name = group.target_group.as_deref().unwrap_or("(targets in no group)");
         let preferred = if group.preferred { ", preferred" } else { "" };
         let _ = writeln!(text, "{:5}  {name}: {}{preferred}", group.number, group.state);
@@ -445,12 +489,13 @@ fn access_list(backend: &mut Backend, json: bool) -> Result<ExitCode, ApiError> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn session_list(backend: &mut Backend, json: bool) -> Result<ExitCode, ApiError> {
+fn session_list(backend: &mut Backend, format: &Format) -> Result<ExitCode, ApiError> {
     let Answer::Sessions(sessions) = backend.call(Request::ListSessions {})? else { return Err(unexpected()) };
-    if json {
+    if format.json {
         print_json(&sessions);
     } else {
-        print(&sessions.iter().map(|session| format!("{}\n", session_line(session))).collect::<String>());
+        let line = if format.parsable { session_fields } else { session_line };
+        print(&sessions.iter().map(|session| format!("{}\n", line(session))).collect::<String>());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -463,21 +508,28 @@ fn config(backend: &mut Backend, command: ConfigCommand) -> Result<ExitCode, Api
             _ => Err(unexpected()),
         }
     };
-    let show = |lines: &[String]| print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    let show = |lines: &[String], json: bool| match json {
+        true => print_json(&lines),
+        false => print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>()),
+    };
     match command {
-        ConfigCommand::Export { with_secrets } => {
+        ConfigCommand::Export { with_secrets, json } => {
             let Answer::Document(text) = backend.call(Request::ExportConfiguration { with_secrets })? else {
                 return Err(unexpected());
             };
-            print(&text);
+            if json {
+                print_json(&toml::from_str::<toml::Table>(&text).map_err(|_| unexpected())?);
+            } else {
+                print(&text);
+            }
         }
-        ConfigCommand::Import { file, dry_run, moves } => {
+        ConfigCommand::Import { file, dry_run, json, moves } => {
             let lines = plan(backend, read(&file)?, dry_run, moves)?;
-            show(&lines);
+            show(&lines, json);
         }
-        ConfigCommand::Diff { file, moves } => {
+        ConfigCommand::Diff { file, json, moves } => {
             let lines = plan(backend, read(&file)?, true, moves)?;
-            show(&lines);
+            show(&lines, json);
             return Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         ConfigCommand::Check { file } => {
@@ -491,11 +543,16 @@ fn config(backend: &mut Backend, command: ConfigCommand) -> Result<ExitCode, Api
 fn read(file: &std::path::Path) -> Result<String, ApiError> {
     let text =
         if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    text.map_err(|error| ApiError::new(ErrorKind::Invalid, format!("{}: {error}", file.display())))
+    text.map_err(|error| {
+        ApiError::new(ErrorKind::Invalid, format!("{}: {error}", file.display()))
+            .hint("give a document as 'lunette config export' writes it, or '-' for standard input")
+    })
 }
 
 fn man(dir: &std::path::Path) -> Result<ExitCode, ApiError> {
-    let failed = |error: std::io::Error| ApiError::new(ErrorKind::Internal, format!("{}: {error}", dir.display()));
+    let failed = |error: std::io::Error| {
+        ApiError::new(ErrorKind::Internal, format!("{}: {error}", dir.display())).hint("give a directory of yours")
+    };
     std::fs::create_dir_all(dir).map_err(failed)?;
     clap_mangen::generate_to(Arguments::command(), dir).map_err(failed)?;
     for page in help::pages() {

@@ -8,7 +8,7 @@ use super::getopt::{Operands, OptionSpec, Parsed, Subcommand, Tool};
 use super::help::Page;
 use super::stmfadm::{absolute, done, each_part_of_lus};
 use super::terminal::{complain, print, print_json, stop};
-use crate::admin::{ApiError, DiskInfo, ErrorKind, LuInfo, Request};
+use crate::admin::{ApiError, DiskInfo, Done, ErrorKind, LuInfo, Request};
 
 static TOOL: Tool = Tool {
     name: "sbdadm",
@@ -23,7 +23,7 @@ static TOOL: Tool = Tool {
             optional: "s",
             operands: Operands::One,
             operand: "full-path-to-file",
-            help: "",
+            example: "create-lu -s 100G /srv/luns/vol1",
         },
         Subcommand {
             name: "delete-lu",
@@ -31,7 +31,7 @@ static TOOL: Tool = Tool {
             optional: "k",
             operands: Operands::One,
             operand: "LU GUID",
-            help: "",
+            example: "delete-lu 600144F0C73A8B0000016B0320010001",
         },
         Subcommand {
             name: "import-lu",
@@ -39,16 +39,23 @@ static TOOL: Tool = Tool {
             optional: "",
             operands: Operands::One,
             operand: "full-path-to-file",
-            help: "",
+            example: "import-lu /srv/luns/vol1",
         },
-        Subcommand { name: "list-lu", required: "", optional: "", operands: Operands::None, operand: "", help: "" },
+        Subcommand {
+            name: "list-lu",
+            required: "",
+            optional: "",
+            operands: Operands::None,
+            operand: "",
+            example: "list-lu -p",
+        },
         Subcommand {
             name: "modify-lu",
             required: "s",
             optional: "",
             operands: Operands::One,
             operand: "LU GUID or full-path-to-file",
-            help: "",
+            example: "modify-lu -s 200G /srv/luns/vol1",
         },
     ],
 };
@@ -103,12 +110,22 @@ fn modify_lu(backend: &mut Backend, parsed: &Parsed) -> Result<(), ApiError> {
     let operand = &parsed.operands[0];
     let lu = if operand.starts_with('/') { operand.clone() } else { guid(operand)? };
     let size = parsed.value('s').map(str::to_owned);
-    done(backend, Request::ModifyLu { lu, size, properties: Vec::new() }).map(drop)
+    let done = done(backend, Request::ModifyLu { lu, size, properties: Vec::new() })?;
+    answer(parsed, &done)
 }
 
 fn delete_lu(backend: &mut Backend, parsed: &Parsed) -> Result<(), ApiError> {
     let lu = guid(&parsed.operands[0])?;
-    done(backend, Request::DeleteLu { lu, keep_views: parsed.has('k') }).map(drop)
+    let done = done(backend, Request::DeleteLu { lu, keep_views: parsed.has('k') })?;
+    answer(parsed, &done)
+}
+
+/// Nothing more, or all of it with `--json`.
+fn answer(parsed: &Parsed, done: &Done) -> Result<(), ApiError> {
+    if parsed.extensions.json {
+        print_json(done);
+    }
+    Ok(())
 }
 
 fn guid(text: &str) -> Result<String, ApiError> {

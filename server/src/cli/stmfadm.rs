@@ -27,30 +27,79 @@ static TOOL: Tool = Tool {
         OptionSpec { letter: 'v', long: "verbose", argument: None },
     ],
     subcommands: &[
-        sub("add-hg-member", "g", "", Operands::OneOrMore, "group-member"),
-        sub("add-tg-member", "g", "", Operands::OneOrMore, "group-member"),
-        sub("add-view", "", "nth", Operands::One, "LU-name"),
-        sub("create-hg", "", "", Operands::One, "group-name"),
-        sub("create-lu", "", "ps", Operands::One, "lu file"),
-        sub("create-tg", "", "", Operands::One, "group-name"),
-        sub("delete-hg", "", "", Operands::One, "group-name"),
-        sub("delete-lu", "", "k", Operands::OneOrMore, "LU-name"),
-        sub("delete-tg", "", "", Operands::One, "group-name"),
-        sub("import-lu", "", "", Operands::One, "lu file"),
-        sub("list-hg", "", "v", Operands::OptionalMany, "host-group-name"),
-        sub("list-lu", "", "v", Operands::OptionalMany, "LU-name"),
-        sub("list-state", "", "", Operands::None, ""),
-        sub("list-target", "", "v", Operands::OptionalMany, "target-name"),
-        sub("list-tg", "", "v", Operands::OptionalMany, "target-group-name"),
-        sub("list-view", "l", "", Operands::OptionalMany, "entry-index"),
-        sub("modify-lu", "", "psf", Operands::One, "LU-name"),
-        sub("offline-lu", "", "", Operands::One, "LU-name"),
-        sub("offline-target", "", "", Operands::One, "target-name"),
-        sub("online-lu", "", "", Operands::One, "LU-name"),
-        sub("online-target", "", "", Operands::One, "target-name"),
-        sub("remove-hg-member", "g", "", Operands::OneOrMore, "group-member"),
-        sub("remove-tg-member", "g", "", Operands::OneOrMore, "group-member"),
-        sub("remove-view", "l", "a", Operands::OptionalMany, "entry-index"),
+        sub(
+            "add-hg-member",
+            "g",
+            "",
+            Operands::OneOrMore,
+            "group-member",
+            "add-hg-member -g ESX1 iqn.1998-01.com.vmware:esx1",
+        ),
+        sub(
+            "add-tg-member",
+            "g",
+            "",
+            Operands::OneOrMore,
+            "group-member",
+            "add-tg-member -g fast iqn.2026-11.com.example:array1",
+        ),
+        sub("add-view", "", "nth", Operands::One, "LU-name", "add-view -h ESX1 -n 0 600144F0C73A8B0000016B0320010001"),
+        sub("create-hg", "", "", Operands::One, "group-name", "create-hg ESX1"),
+        sub("create-lu", "", "ps", Operands::One, "lu file", "create-lu -s 100G -p alias=vol1 /srv/luns/vol1"),
+        sub("create-tg", "", "", Operands::One, "group-name", "create-tg fast"),
+        sub("delete-hg", "", "", Operands::One, "group-name", "delete-hg ESX1"),
+        sub("delete-lu", "", "k", Operands::OneOrMore, "LU-name", "delete-lu 600144F0C73A8B0000016B0320010001"),
+        sub("delete-tg", "", "", Operands::One, "group-name", "delete-tg fast"),
+        sub("import-lu", "", "", Operands::One, "lu file", "import-lu /srv/luns/vol1"),
+        sub("list-hg", "", "v", Operands::OptionalMany, "host-group-name", "list-hg -v ESX1"),
+        sub("list-lu", "", "v", Operands::OptionalMany, "LU-name", "list-lu -v 600144F0C73A8B0000016B0320010001"),
+        sub("list-state", "", "", Operands::None, "", "list-state --json"),
+        sub("list-target", "", "v", Operands::OptionalMany, "target-name", "list-target -v"),
+        sub("list-tg", "", "v", Operands::OptionalMany, "target-group-name", "list-tg -v"),
+        sub(
+            "list-view",
+            "l",
+            "",
+            Operands::OptionalMany,
+            "entry-index",
+            "list-view -l 600144F0C73A8B0000016B0320010001",
+        ),
+        sub(
+            "modify-lu",
+            "",
+            "psf",
+            Operands::One,
+            "LU-name",
+            "modify-lu -s 200G -p wcd=true 600144F0C73A8B0000016B0320010001",
+        ),
+        sub("offline-lu", "", "", Operands::One, "LU-name", "offline-lu 600144F0C73A8B0000016B0320010001"),
+        sub("offline-target", "", "", Operands::One, "target-name", "offline-target iqn.2026-11.com.example:array1"),
+        sub("online-lu", "", "", Operands::One, "LU-name", "online-lu 600144F0C73A8B0000016B0320010001"),
+        sub("online-target", "", "", Operands::One, "target-name", "online-target iqn.2026-11.com.example:array1"),
+        sub(
+            "remove-hg-member",
+            "g",
+            "",
+            Operands::OneOrMore,
+            "group-member",
+            "remove-hg-member -g ESX1 iqn.1998-01.com.vmware:esx1",
+        ),
+        sub(
+            "remove-tg-member",
+            "g",
+            "",
+            Operands::OneOrMore,
+            "group-member",
+            "remove-tg-member -g fast iqn.2026-11.com.example:array1",
+        ),
+        sub(
+            "remove-view",
+            "l",
+            "a",
+            Operands::OptionalMany,
+            "entry-index",
+            "remove-view -l 600144F0C73A8B0000016B0320010001 0",
+        ),
     ],
 };
 
@@ -60,8 +109,9 @@ const fn sub(
     optional: &'static str,
     operands: Operands,
     operand: &'static str,
+    example: &'static str,
 ) -> Subcommand {
-    Subcommand { name, required, optional, operands, operand, help: "" }
+    Subcommand { name, required, optional, operands, operand, example }
 }
 
 /// What a subcommand ends with: how many operands failed, or the one reason for all of them.
@@ -165,7 +215,7 @@ fn members(backend: &mut Backend, parsed: &Parsed, kind: Kind, add: bool) -> Out
 
 /// Chooses what the operands name from a whole list, in their order; without operands everything. What is not there is
 /// told.
-fn choose<T>(items: Vec<T>, operands: &[String], named: impl Fn(&T, &str) -> bool) -> (Vec<T>, usize) {
+fn choose<T>(items: Vec<T>, operands: &[String], list: &str, named: impl Fn(&T, &str) -> bool) -> (Vec<T>, usize) {
     if operands.is_empty() {
         return (items, 0);
     }
@@ -176,7 +226,8 @@ fn choose<T>(items: Vec<T>, operands: &[String], named: impl Fn(&T, &str) -> boo
         match found.and_then(Option::take) {
             Some(item) => chosen.push(item),
             None => {
-                complain(TOOL.name, &ApiError::new(ErrorKind::NotFound, format!("{operand}: not found")));
+                let error = ApiError::new(ErrorKind::NotFound, format!("{operand}: not found"));
+                complain(TOOL.name, &error.hint(format!("'stmfadm {list}' shows what there is")));
                 failed += 1;
             }
         }
@@ -186,7 +237,8 @@ fn choose<T>(items: Vec<T>, operands: &[String], named: impl Fn(&T, &str) -> boo
 
 fn list_groups(backend: &mut Backend, parsed: &Parsed, kind: Kind) -> Outcome {
     let Answer::Groups(groups) = backend.call(Request::ListGroups { kind })? else { return Err(unexpected()) };
-    let (groups, failed) = choose(groups, &parsed.operands, |group: &GroupInfo, name| group.name == name);
+    let (groups, failed) =
+        choose(groups, &parsed.operands, parsed.subcommand, |group: &GroupInfo, name| group.name == name);
     let label = if kind == Kind::Host { "Host Group" } else { "Target Group" };
     let mut text = String::new();
     for group in &groups {
@@ -243,7 +295,8 @@ fn indexes(operands: &[String]) -> (Vec<u32>, usize) {
         match operand.parse() {
             Ok(index) => indexes.push(index),
             Err(_) => {
-                complain(TOOL.name, &ApiError::new(ErrorKind::Invalid, format!("{operand}: invalid input")));
+                let error = ApiError::new(ErrorKind::Invalid, format!("{operand}: invalid input"));
+                complain(TOOL.name, &error.hint("view entries are numbers: see 'stmfadm list-view -l'"));
                 failed += 1;
             }
         }
@@ -289,7 +342,8 @@ fn list_view(backend: &mut Backend, parsed: &Parsed) -> Outcome {
     if !parsed.operands.is_empty() {
         for index in &wanted {
             if !views.iter().any(|view| view.index == *index) {
-                complain(TOOL.name, &ApiError::new(ErrorKind::NotFound, format!("{lu}, {index}: not found")));
+                let error = ApiError::new(ErrorKind::NotFound, format!("{lu}, {index}: not found"));
+                complain(TOOL.name, &error.hint(format!("'stmfadm list-view -l {lu}' shows all its entries")));
                 failed += 1;
             }
         }
@@ -364,16 +418,16 @@ fn modify_lu(backend: &mut Backend, parsed: &Parsed) -> Outcome {
 }
 
 fn delete_lu(backend: &mut Backend, parsed: &Parsed) -> Outcome {
-    let mut failed = 0;
+    let mut all = Done::default();
     for operand in &parsed.operands {
         let lu = guid(operand, " long").map(str::to_owned);
         let keep_views = parsed.has('k');
-        if let Err(error) = lu.and_then(|lu| done(backend, Request::DeleteLu { lu, keep_views })) {
-            complain(TOOL.name, &error);
-            failed += 1;
+        match lu.and_then(|lu| done(backend, Request::DeleteLu { lu, keep_views })) {
+            Ok(done) => all.warnings.extend(done.warnings),
+            Err(error) => all.failures.push(error),
         }
     }
-    Ok(failed)
+    Ok(report(parsed, &all))
 }
 
 fn set_lu_state(backend: &mut Backend, parsed: &Parsed, online: bool) -> Outcome {
@@ -396,7 +450,8 @@ fn list_lu(backend: &mut Backend, parsed: &Parsed) -> Outcome {
     }
     let mut all = Vec::new();
     each_part_of_lus(backend, |lus| all.extend(lus))?;
-    let (lus, failed) = choose(all, &parsed.operands, |lu: &LuInfo, name| lu.guid.eq_ignore_ascii_case(name));
+    let (lus, failed) =
+        choose(all, &parsed.operands, parsed.subcommand, |lu: &LuInfo, name| lu.guid.eq_ignore_ascii_case(name));
     if parsed.extensions.json {
         print_json(&lus);
     } else {
@@ -471,7 +526,7 @@ fn list_target(backend: &mut Backend, parsed: &Parsed) -> Outcome {
         names.push(stmf::DeviceName::parse(operand)?.to_string());
     }
     let Answer::Ports(ports) = backend.call(Request::ListPorts {})? else { return Err(unexpected()) };
-    let (ports, failed) = choose(ports, &names, |port: &PortInfo, name| port.name == name);
+    let (ports, failed) = choose(ports, &names, parsed.subcommand, |port: &PortInfo, name| port.name == name);
     if parsed.extensions.json {
         print_json(&ports);
     } else {
@@ -521,6 +576,10 @@ fn list_state(backend: &mut Backend, parsed: &Parsed) -> Outcome {
         print_json(&state);
     } else {
         let (operational, config) = if *online { ("online", "initialized") } else { ("offline", "uninitialized") };
+        if parsed.extensions.parsable {
+            print(&format!("{operational}\t{config}\tdisabled\t0\n"));
+            return Ok(0);
+        }
         print(&format!(
             "Operational Status: {operational}\nConfig Status     : {config}\nALUA Status       : disabled\n\
              ALUA Node         : 0\n"

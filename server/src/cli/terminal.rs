@@ -26,8 +26,14 @@ pub(crate) fn print_json(value: &impl Serialize) {
 
 /// An error of a command: its name, the words, and what to do.
 pub(crate) fn complain(command: &str, error: &ApiError) {
-    let hint = error.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    print_error(&format!("{command}: {error}\n{hint}"));
+    print_error(&format!("{command}: {error}\n{}", hint_line(error)));
+}
+
+/// What to do about an error, as a line.
+pub(crate) fn hint_line(error: &ApiError) -> String {
+    // What has no hint of its own is nothing an administrator did.
+    let hint = error.hint.as_deref().unwrap_or("'lunette status' and the server's log say more");
+    format!("hint: {hint}\n")
 }
 
 /// What a command did and the administrator should know.

@@ -128,6 +128,7 @@ impl Host {
         let outcome = self.run(line);
         let first = outcome.stderr.lines().next().unwrap_or_default();
         assert_eq!((first, outcome.status, outcome.stdout.as_str()), (message, status, ""), "{line}: {outcome:?}");
+        assert!(outcome.stderr.contains("\nhint: "), "no hint: {line}: {outcome:?}");
     }
 
     /// The command fails with this first line on stdout, followed by the usage, and status 1.
@@ -162,6 +163,7 @@ impl Host {
         let sub = line.split(' ').nth(1).unwrap();
         assert!(outcome.stderr.starts_with(&format!("{message}\n")), "{line}: {outcome:?}");
         assert!(outcome.stderr.ends_with(&format!("itadm {sub} failed with error {error}\n")), "{line}: {outcome:?}");
+        assert!(outcome.stderr.contains("\nhint: "), "no hint: {line}: {outcome:?}");
         assert_eq!((outcome.status, outcome.stdout.as_str()), (error, ""), "{line}: {outcome:?}");
     }
 

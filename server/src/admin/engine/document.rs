@@ -345,7 +345,8 @@ impl Document {
             config.commit(config.set_access(group, table.wish())?);
             if !named.insert(group) {
                 let group = group.unwrap_or("targets in no group");
-                return Err(ApiError::new(ErrorKind::Invalid, format!("access through {group} comes twice")));
+                return Err(ApiError::new(ErrorKind::Invalid, format!("access through {group} comes twice"))
+                    .hint("one [[access]] for each target group"));
             }
         }
         for view in &self.views {

@@ -58,7 +58,8 @@ impl From<StoreError> for ApiError {
 /// A live object did not come to a state; `what` is "Logical Unit" or "Target" and `end` what COMSTAR puts behind.
 pub(super) fn state_change(error: LiveError, name: &str, what: &str, end: &str) -> ApiError {
     match error {
-        LiveError::NotFound => ApiError::new(ErrorKind::NotFound, format!("{name}: not found")),
+        LiveError::NotFound => ApiError::new(ErrorKind::NotFound, format!("{name}: not found"))
+            .hint("it went away while it was asked for; list again what there is"),
         LiveError::TimedOut => ApiError::new(
             ErrorKind::TimedOut,
             format!("{what} state change request submitted. Waiting for completion timed out{end}"),

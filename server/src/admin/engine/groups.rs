@@ -57,9 +57,10 @@ impl Engine {
         state: &str,
         preferred: bool,
     ) -> Result<Done, ApiError> {
-        let state: AccessState = state
-            .parse()
-            .map_err(|error: stmf::config::UnknownAccessState| ApiError::new(ErrorKind::Invalid, error.to_string()))?;
+        let state: AccessState = state.parse().map_err(|error: stmf::config::UnknownAccessState| {
+            ApiError::new(ErrorKind::Invalid, error.to_string())
+                .hint("active-optimized, active-non-optimized, standby, unavailable or transitioning")
+        })?;
         let change = self.configuration.stmf.set_access(target_group, PathAccess { state, preferred })?;
         self.commit(Transaction { stmf: Some(change), ..Transaction::default() })?;
         Ok(done())

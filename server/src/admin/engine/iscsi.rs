@@ -165,7 +165,8 @@ impl Engine {
             Some("all") => Some(Access::All),
             Some("named") => Some(Access::Named),
             Some(_) => {
-                return Err(ApiError::new(ErrorKind::Invalid, "access: must be all or named"));
+                return Err(ApiError::new(ErrorKind::Invalid, "access: must be all or named")
+                    .hint("named: only initiators with an entry or in a host group may log in"));
             }
         };
         let patch = DefaultsPatch {

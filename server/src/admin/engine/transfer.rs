@@ -85,7 +85,8 @@ impl Engine {
         for record in &document.lus {
             let guid = record.guid;
             if !guids.insert(guid) || !files.insert(&record.file) {
-                return Err(ApiError::new(ErrorKind::Invalid, format!("lu {guid:X} or its file comes twice")));
+                return Err(ApiError::new(ErrorKind::Invalid, format!("lu {guid:X} or its file comes twice"))
+                    .hint("one [[lu]] for each logical unit"));
             }
             let present = self.units.get(&guid).map(|unit| &unit.record);
             if present == Some(record) {
