@@ -68,8 +68,9 @@ impl Lu {
     }
 
     /// START STOP UNIT. Nothing turns, so nothing starts or stops; but what stops or is ejected promises that cached
-    /// data is safe. A removable disk accepts power conditions and does nothing, those that SBC reserves too:
-    /// libiscsi's suite wants each of them to end well. LOEJ counts with START_VALID only.
+    /// data is safe. A removable disk accepts power conditions and does nothing. LOEJ counts with START_VALID only;
+    /// beside it the parser lets pass the conditions that SBC reserves too, since libiscsi's suite tries all of them so
+    /// and wants each to end well with the medium in its place.
     pub(super) fn start_stop(&mut self, key: Key, command: &StartStopUnit, fx: &mut Effects) -> Checked {
         let Some(task) = self.tasks.get(key) else { return Ok(()) };
         let nexus = task.id.nexus;

@@ -4,6 +4,7 @@
 //! with a [`CommandSet`] which commands it supports; REPORT SUPPORTED OPERATION CODES is made of the same table and set,
 //! so that the two cannot disagree.
 
+mod fields;
 mod markdown;
 mod parsed;
 mod set;
@@ -11,6 +12,7 @@ mod table;
 
 use bitflags::bitflags;
 
+pub use self::fields::{Field, Place, Values, When};
 pub use self::markdown::render_markdown;
 pub use self::parsed::{Command, ParsedCommand, parse};
 pub use self::set::CommandSet;

@@ -110,7 +110,8 @@ pub fn parse(cdb: &[u8], supported: CommandSet) -> Result<ParsedCommand, SenseDa
     if length < usize::from(entry.cdb_length) {
         return Err(SenseData::invalid_field_in_cdb(length as u16, None));
     }
-    if let Some((byte, bit)) = entry.reserved_bit(u128::from_be_bytes(image), supported.naca()) {
+    let whole = u128::from_be_bytes(image);
+    if let Some((byte, bit)) = entry.reserved_bit(whole, supported.naca()).or_else(|| entry.wrong_field(whole)) {
         return Err(SenseData::invalid_field_in_cdb(byte, Some(bit)));
     }
     let naca = image[usize::from(entry.cdb_length) - 1] & 4 != 0;
@@ -128,7 +129,6 @@ fn unsupported(opcode: u8, supported: CommandSet) -> SenseData {
 
 fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
     let length = entry.cdb_length;
-    let invalid = |byte, bit| Err(SenseData::invalid_field_in_cdb(byte, Some(bit)));
     let pr_in = |action| Command::PersistentReserveIn(PersistentReserveIn::from_image(cdb, action));
     let pr_out = |action| Command::PersistentReserveOut(PersistentReserveOut::from_image(cdb, action));
     let receive_copy = |action| Command::ReceiveCopy(ReceiveCopy::from_image(cdb, action));
@@ -138,13 +138,7 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         K::FormatUnit => Command::FormatUnit(FormatUnit::from_image(cdb)),
         K::Read6 | K::Read10 | K::Read12 | K::Read16 => Command::Read(Read::from_image(cdb, length)),
         K::Write6 | K::Write10 | K::Write12 | K::Write16 => Command::Write(Write::from_image(cdb, length)),
-        K::Inquiry => {
-            let inquiry = Inquiry::from_image(cdb);
-            if !inquiry.evpd && inquiry.page_code != 0 {
-                return invalid(2, 7);
-            }
-            Command::Inquiry(inquiry)
-        }
+        K::Inquiry => Command::Inquiry(Inquiry::from_image(cdb)),
         K::ModeSelect6 | K::ModeSelect10 => Command::ModeSelect(ModeSelect::from_image(cdb, length == 10)),
         K::Reserve6 | K::Reserve10 => Command::Reserve,
         K::Release6 | K::Release10 => Command::Release,
@@ -152,13 +146,7 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         K::StartStopUnit => Command::StartStopUnit(StartStopUnit::from_image(cdb)),
         K::ReceiveDiagnostic => Command::ReceiveDiagnostic(ReceiveDiagnostic::from_image(cdb)),
         K::SendDiagnostic => Command::SendDiagnostic(SendDiagnostic::from_image(cdb)),
-        K::PreventAllow => {
-            let command = PreventAllow::from_image(cdb);
-            if command.prevent > 1 {
-                return invalid(4, 1);
-            }
-            Command::PreventAllow(command)
-        }
+        K::PreventAllow => Command::PreventAllow(PreventAllow::from_image(cdb)),
         K::ReadCapacity10 => Command::ReadCapacity10(ReadCapacity10),
         K::WriteAndVerify10 | K::WriteAndVerify12 | K::WriteAndVerify16 => {
             Command::WriteAndVerify(WriteAndVerify::from_image(cdb, length)?)
@@ -174,19 +162,9 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         K::WriteSame10 | K::WriteSame16 => Command::WriteSame(WriteSame::from_image(cdb, length)),
         K::Unmap => Command::Unmap(Unmap::from_image(cdb)),
         K::SanitizeOverwrite => Command::Sanitize(Sanitize::from_image(cdb, SanitizeService::Overwrite)),
-        K::SanitizeBlockErase => without_list(Sanitize::from_image(cdb, SanitizeService::BlockErase))?,
-        K::SanitizeExitFailureMode => without_list(Sanitize::from_image(cdb, SanitizeService::ExitFailureMode))?,
-        K::LogSelect => {
-            let command = LogSelect::from_image(cdb);
-            // With a list the pages are named there.
-            if command.parameter_list_length != 0 && command.page_code != 0 {
-                return invalid(2, 5);
-            }
-            if command.parameter_list_length != 0 && command.subpage_code != 0 {
-                return invalid(3, 7);
-            }
-            Command::LogSelect(command)
-        }
+        K::SanitizeBlockErase => Command::Sanitize(Sanitize::from_image(cdb, SanitizeService::BlockErase)),
+        K::SanitizeExitFailureMode => Command::Sanitize(Sanitize::from_image(cdb, SanitizeService::ExitFailureMode)),
+        K::LogSelect => Command::LogSelect(LogSelect::from_image(cdb)),
         K::LogSense => Command::LogSense(LogSense::from_image(cdb)),
         K::PrInReadKeys => pr_in(PrInAction::ReadKeys),
         K::PrInReadReservation => pr_in(PrInAction::ReadReservation),
@@ -218,29 +196,13 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         K::WriteAtomic16 => Command::WriteAtomic(WriteAtomic::from_image(cdb)),
         K::ReadCapacity16 => Command::ReadCapacity16(ReadCapacity16::from_image(cdb)),
         K::GetLbaStatus => Command::GetLbaStatus(GetLbaStatus::from_image(cdb)),
-        K::ReportLuns => {
-            let command = ReportLuns::from_image(cdb);
-            if !matches!(command.select_report, 0..=2 | 0x10..=0x12) {
-                return invalid(2, 7);
-            }
-            Command::ReportLuns(command)
-        }
+        K::ReportLuns => Command::ReportLuns(ReportLuns::from_image(cdb)),
         K::ReportIdentifyingInformation => {
             Command::ReportIdentifyingInformation(ReportIdentifyingInformation::from_image(cdb))
         }
-        K::ReportTargetPortGroups => {
-            let command = ReportTargetPortGroups::from_image(cdb);
-            if command.parameter_data_format > 1 {
-                return invalid(1, 7);
-            }
-            Command::ReportTargetPortGroups(command)
-        }
+        K::ReportTargetPortGroups => Command::ReportTargetPortGroups(ReportTargetPortGroups::from_image(cdb)),
         K::ReportSupportedOperationCodes => {
-            let command = ReportSupportedOperationCodes::from_image(cdb);
-            if command.reporting_options > 3 {
-                return invalid(2, 2);
-            }
-            Command::ReportSupportedOperationCodes(command)
+            Command::ReportSupportedOperationCodes(ReportSupportedOperationCodes::from_image(cdb))
         }
         K::ReportSupportedTaskManagementFunctions => {
             Command::ReportSupportedTaskManagementFunctions(ReportSupportedTaskManagementFunctions::from_image(cdb))
@@ -260,14 +222,6 @@ fn fields(entry: &CommandEntry, cdb: &[u8; 16]) -> Result<Command, SenseData> {
         | K::ReportReferrals
         | K::WriteLong16 => return Err(SenseData::invalid_opcode()),
     })
-}
-
-/// SANITIZE sends a parameter list with OVERWRITE alone.
-fn without_list(command: Sanitize) -> Result<Command, SenseData> {
-    if command.parameter_list_length != 0 {
-        return Err(SenseData::invalid_field_in_cdb(7, Some(7)));
-    }
-    Ok(Command::Sanitize(command))
 }
 
 #[cfg(test)]

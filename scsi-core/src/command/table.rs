@@ -27,6 +27,10 @@ pub struct CommandEntry {
     pub(super) usage: u128,
     /// Obsolete bits that are let pass.
     pub(super) tolerated: u128,
+    /// The fields that those bits are, with their legal values.
+    pub fields: &'static [Field],
+    /// Whether the parser has to look at them.
+    pub(super) restricted: bool,
     /// The data that goes along.
     pub data: DataShape,
     /// What reservations of others do with it.
@@ -37,6 +41,7 @@ pub struct CommandEntry {
     pub flags: CommandFlags,
 }
 
+use super::fields::{self, Field};
 use super::{CommandFlags, DataShape, ReservationClass};
 
 /// The image of `bytes` as they stand behind the operation code.
@@ -74,6 +79,8 @@ macro_rules! commands {
                 let (bits, at): (&[u8], &[u32]) = (&[$($tolerated)?], &[$($($at)?)?]);
                 image(bits) >> if at.is_empty() { 0 } else { 8 * (at[0] - 1) }
             },
+            fields: fields::of(CommandKind::$kind),
+            restricted: fields::restricts(fields::of(CommandKind::$kind)),
             data: $data,
             reservation: $reservation,
             recommended_timeout_seconds: $timeout,

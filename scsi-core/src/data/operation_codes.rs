@@ -103,7 +103,7 @@ impl OperationCodesReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{CommandKind, parse};
+    use crate::command::{CommandKind, find, parse};
 
     fn ask(options: u8, opcode: u8, action: u16) -> Result<Vec<u8>, SenseData> {
         let command = ReportSupportedOperationCodes {
@@ -163,6 +163,9 @@ mod tests {
                 // Only commands with service actions have them there.
                 if entries_of(opcode).iter().any(|row| row.service_action.is_some()) {
                     cdb[1] = action;
+                }
+                if let Some(row) = find(opcode, action) {
+                    cdb[..row.cdb_length.into()].copy_from_slice(&row.template());
                 }
                 assert_eq!(parse(&cdb, supported).is_ok(), listed, "{opcode:02x}/{action:02x}");
             }

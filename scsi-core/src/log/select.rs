@@ -67,9 +67,10 @@ pub fn log_select(
 
 fn reset(command: &LogSelect, supported: &[LogPageId]) -> Result<LogSelectAction, SenseData> {
     let id = LogPageId::new(command.page_code, command.subpage_code);
-    let all = id == LogPageId::new(0, 0);
+    // Page 00h is every page, and its subpage FFh every page and subpage.
+    let all = id == LogPageId::new(0, 0) || id == LogPageId::new(0, 0xff);
     if !all && !supported.contains(&id) {
-        let known = supported.iter().any(|known| known.page == id.page);
+        let known = id.page == 0 || supported.iter().any(|known| known.page == id.page);
         return Err(if known {
             SenseData::invalid_field_in_cdb(3, Some(7))
         } else {

@@ -4,11 +4,13 @@
 //! copies them out, MODE SELECT checks every bit against the changeable mask before it changes any. What the bits mean
 //! to the device server is read through methods ([`ModePages::write_cache_enabled`] and the like).
 
+mod fields;
 mod header;
 mod page;
 mod select;
 mod sense;
 
+pub use self::fields::field_at;
 pub use self::header::{BlockDescriptor, DeviceParameters, ModeHeader};
 pub use self::page::{ModePage, PageId, QueueErrorManagement, TaskSetType, standard};
 pub use self::select::ModeSelectOutcome;

@@ -1,6 +1,7 @@
 //! MODE SELECT.
 
 use super::ModePages;
+use super::fields::field_at;
 use super::header::{BlockDescriptor, DeviceParameters, ModeHeader};
 use super::page::PageId;
 use super::sense::page_header;
@@ -83,7 +84,8 @@ impl ModePages {
             let mask = page.changeable()[offset];
             let wrong = (bytes[offset] ^ values[offset]) & !mask;
             if wrong != 0 {
-                return Err(invalid(offset, 7 - wrong.leading_zeros() as u8));
+                let (offset, bit) = field_at(id, offset, 7 - wrong.leading_zeros() as u8);
+                return Err(invalid(offset, bit));
             }
             values[offset] = values[offset] & !mask | bytes[offset] & mask;
         }

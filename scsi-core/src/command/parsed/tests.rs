@@ -5,12 +5,7 @@ use crate::command::{COMMANDS, CommandFlags, DataDirection};
 use crate::sense::{AdditionalSense, SenseKey};
 
 fn blank(entry: &CommandEntry) -> Vec<u8> {
-    let mut cdb = vec![0; entry.cdb_length.into()];
-    cdb[0] = entry.opcode;
-    if let Some(action) = entry.service_action {
-        cdb[1] = action;
-    }
-    cdb
+    entry.template()
 }
 
 #[test]
