@@ -22,7 +22,7 @@ pub use lunette_loopback as loopback;
 pub use lunette_server as server;
 #[cfg(feature = "server")]
 pub use lunette_server::{Disk, Server};
-pub use {iscsi_proto, iscsit, lu_sbd, scsi_core, stmf};
+pub use {bytes, iscsi_proto, iscsit, lu_sbd, scsi_core, stmf};
 
 /// What a program with an own store needs.
 pub mod prelude {

@@ -16,6 +16,12 @@ pub trait Waker: Send + Sync {
     fn wake(&self);
 }
 
+impl<F: Fn() + Send + Sync> Waker for F {
+    fn wake(&self) {
+        self();
+    }
+}
+
 /// A letter to a worker.
 pub(crate) enum Letter {
     /// An effect of a task or request of one of its sessions.

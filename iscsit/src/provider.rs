@@ -24,6 +24,12 @@ pub trait Entropy: Send + Sync {
     fn fill(&self, bytes: &mut [u8]);
 }
 
+impl<F: Fn(&mut [u8]) + Send + Sync> Entropy for F {
+    fn fill(&self, bytes: &mut [u8]) {
+        self(bytes);
+    }
+}
+
 /// Checks proofs of logins outside: RADIUS.
 ///
 /// [`check`](Self::check) is called by the thread that drives a worker and must not wait. The login goes on when the
