@@ -80,6 +80,8 @@ struct Request {
     /// Not to be sent before.
     not_before: Option<Instant>,
     repeats: u32,
+    /// By its owner: it is not sent again.
+    is_aborted: bool,
 }
 
 #[derive(Debug)]
@@ -209,6 +211,11 @@ impl Core {
         self.next_request += 1;
         let limit = self.options.command_timeout;
         let deadline = (!limit.is_zero()).then(|| now + limit);
+        if let Job::Manage { function: TaskManagementFunction::AbortTask, of: Some(of) } = &job
+            && let Some(request) = self.requests.get_mut(of)
+        {
+            request.is_aborted = true;
+        }
         let request = Request {
             job,
             slot: Arc::clone(slot),
@@ -218,6 +225,7 @@ impl Core {
             sent: None,
             not_before: None,
             repeats: 0,
+            is_aborted: false,
         };
         self.requests.insert(id, request);
         self.queue.insert(id);
@@ -519,6 +527,10 @@ impl Core {
         let mut refused = Vec::new();
         for id in self.queue.clone() {
             let Some(request) = self.requests.get(&id) else { continue };
+            if let (Job::Command { command, .. }, true) = (&request.job, request.is_aborted) {
+                refused.push((id, Err(aborted(command))));
+                continue;
+            }
             if request.not_before.is_some_and(|time| time > now) {
                 continue;
             }
@@ -607,7 +619,8 @@ impl Core {
             TaskOutcome::Response(response) if response.response != ScsiResponseCode::COMPLETED => self.lose(id),
             TaskOutcome::Response(response) => {
                 let reply = Reply::from(response);
-                let wait = if *repeatable { repeat_after(&reply, request.repeats) } else { None };
+                let wait =
+                    if *repeatable && !request.is_aborted { repeat_after(&reply, request.repeats) } else { None };
                 match wait {
                     Some(wait) => {
                         request.repeats += 1;
@@ -628,6 +641,10 @@ impl Core {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let will_return = self.has_been_open && !self.options.reconnect_timeout.is_zero() && self.is_closing.is_none();
         match &request.job {
+            Job::Command { command, .. } if request.is_aborted => {
+                let error = aborted(command);
+                self.finish(id, Err(error));
+            }
             Job::Command { command, repeatable } if !repeatable || !will_return => {
                 let command = command_name(&command.cdb);
                 let reason = match reason {
@@ -708,6 +725,10 @@ fn repeat_after(reply: &Reply, repeats: u32) -> Option<Duration> {
         }
         _ => None,
     }
+}
+
+fn aborted(command: &Command) -> Error {
+    Error::Lost { command: command_name(&command.cdb), reason: "it was aborted".to_owned() }
 }
 
 fn lost(reason: &str) -> Error {
