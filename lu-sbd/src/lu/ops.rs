@@ -318,6 +318,15 @@ impl Lu {
         task.in_flight -= 1;
         match outcome {
             StoreOutcome::Failed(_) => task.failure = task.failure.or(failure),
+            // As below: a read without its bytes must not end well.
+            StoreOutcome::Done | StoreOutcome::Extents(_) | StoreOutcome::Usage(_)
+                if matches!(purpose, Purpose::Send(_) | Purpose::ReadBack) =>
+            {
+                task.failure.get_or_insert(sense::of_store_error(StoreErrorKind::Io, purpose, None, false));
+            }
+            StoreOutcome::Done | StoreOutcome::Data(_) | StoreOutcome::Usage(_) if purpose == Purpose::Extents => {
+                task.failure.get_or_insert(sense::of_store_error(StoreErrorKind::Io, purpose, None, false));
+            }
             StoreOutcome::Data(mut data) => {
                 let wanted = ranges.first().map_or(0, |(begin, end)| end - begin);
                 let got: u64 = data.iter().map(|bytes| bytes.len() as u64).sum();
