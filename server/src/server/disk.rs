@@ -4,7 +4,7 @@ use super::{DiskError, Server};
 use crate::clock::unix_clock;
 use lu_sbd::meta::NoRecord;
 use lu_sbd::properties::CreateProperties;
-use lu_sbd::{BackingStore, Limits, SbdLu};
+use lu_sbd::{AsyncStore, BackingStore, Limits, SbdLu};
 use scsi_core::GuidHost;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -17,10 +17,32 @@ use stmf::provider::LogicalUnit;
 /// A disk over a store: its name, its identity, its LUN. What is not set has a default.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    store: Arc<dyn BackingStore>,
+    store: Store,
     properties: CreateProperties,
     lun: Option<u16>,
     hidden: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Store {
+    Blocking(Arc<dyn BackingStore>),
+    Asynchronous(Arc<dyn AsyncStore>),
+}
+
+impl Store {
+    fn capacity(&self) -> u64 {
+        match self {
+            Self::Blocking(store) => store.capacity(),
+            Self::Asynchronous(store) => store.capacity(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Blocking(store) => store.name(),
+            Self::Asynchronous(store) => format!("{store:?}"),
+        }
+    }
 }
 
 impl Disk {
@@ -31,6 +53,20 @@ impl Disk {
 
     /// As [`new`](Self::new), over a store that the caller keeps a hold of.
     pub fn shared(store: Arc<dyn BackingStore>) -> Self {
+        Self::over(Store::Blocking(store))
+    }
+
+    /// As [`new`](Self::new), over a store that answers later. No thread of the server waits for it.
+    pub fn new_async(store: impl AsyncStore + 'static) -> Self {
+        Self::shared_async(Arc::new(store))
+    }
+
+    /// As [`new_async`](Self::new_async), over a store that the caller keeps a hold of.
+    pub fn shared_async(store: Arc<dyn AsyncStore>) -> Self {
+        Self::over(Store::Asynchronous(store))
+    }
+
+    fn over(store: Store) -> Self {
         Self { store, properties: CreateProperties::default(), lun: None, hidden: false }
     }
 
@@ -78,9 +114,13 @@ impl Server {
     pub fn add_disk(&self, disk: Disk) -> Result<Guid, DiskError> {
         let Disk { store, properties, lun, hidden } = disk;
         let guid = self.name(&properties);
-        let name = store.name();
-        let identity = properties.identity(guid, Path::new(&name), store.capacity())?;
-        let lu = SbdLu::new(identity, store, Arc::new(NoRecord), Limits::default()).with_clock(unix_clock());
+        let identity = properties.identity(guid, Path::new(&store.name()), store.capacity())?;
+        let (records, limits) = (Arc::new(NoRecord), Limits::default());
+        let lu = match store {
+            Store::Blocking(store) => SbdLu::new(identity, store, records, limits),
+            Store::Asynchronous(store) => SbdLu::new_async(identity, store, records, limits),
+        };
+        let lu = lu.with_clock(unix_clock());
         self.place(Arc::new(lu), (!hidden).then_some(lun))
     }
 
