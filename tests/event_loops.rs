@@ -1,6 +1,6 @@
 //! The examples with an event loop of their own, each under our initiator.
 
-use lunette_client::{Disk, Operation, TaskManagementFunction, discover};
+use lunette::client::{Disk, Operation, TaskManagementFunction, discover};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
@@ -39,7 +39,7 @@ fn use_it(portal: SocketAddr, target: &str) {
                 let write = |piece: u64| Operation::Write {
                     offset: place(piece),
                     data: content(part + piece, 1 << 16).into(),
-                    durable: piece % 3 == 0,
+                    durable: piece.is_multiple_of(3),
                 };
                 let writes: Vec<_> = (0..100).map(|piece| disk.submit(write(piece)).unwrap()).collect();
                 if part == 1 {
