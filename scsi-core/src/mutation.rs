@@ -1,5 +1,6 @@
 //! Deliberate bugs, one at a time, that the simulator has to find. Without the feature `mutations`, which neither the
-//! facade nor the server can switch on, every question here is answered with no by the compiler.
+//! facade nor the server can switch on and a released package cannot be built with, every question here is answered with
+//! no by the compiler.
 
 macro_rules! mutations {
     ($($(#[doc = $words:literal])+ $name:ident,)+) => {
@@ -86,6 +87,10 @@ mutations! {
     ExpCmdSnAhead,
     /// The command window does not open again.
     WindowNeverOpens,
+    /// A window that another initiator's reset opened is not told.
+    WindowNotTold,
+    /// A unit attention is lost with the aborted command that was to carry it.
+    AttentionDropped,
     /// A wrong data digest is not noticed.
     DataDigestNotChecked,
     /// Data-In says a wrong offset.
@@ -102,22 +107,19 @@ mutations! {
     ReadsNotHeldBack,
 }
 
+// It stands outside of this crate's package: in a release of the crate the feature does not compile.
 #[cfg(feature = "mutations")]
-thread_local! {
-    static ACTIVE: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
-}
+#[path = "../../testkit/src/mutation_switch.rs"]
+mod switch;
 
-/// Puts a bug into everything that runs on this thread, or takes it out.
 #[cfg(feature = "mutations")]
-pub fn activate(mutation: Option<Mutation>) {
-    ACTIVE.set(mutation);
-}
+pub use switch::activate;
 
 /// Whether this bug is there now.
 #[inline(always)]
 pub fn is_active(mutation: Mutation) -> bool {
     #[cfg(feature = "mutations")]
-    return ACTIVE.get() == Some(mutation);
+    return switch::active() == Some(mutation);
     #[cfg(not(feature = "mutations"))]
     {
         let _ = mutation;

@@ -1,15 +1,26 @@
-//! Some seeds of the simulator; `cargo run -p testkit --bin sim -- --seeds N` runs more.
+//! Seeds of the simulator; `cargo run --release -p testkit --bin sim -- --seeds N` runs more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use testkit::sim::{Options, run};
 
-/// As many as a few seconds allow, whatever the profile.
-const SEEDS: u64 = 2_000;
+/// Half a minute on two cores in the profile of the tests.
+const SEEDS: u64 = 40_000;
 
 #[test]
 fn every_seed_keeps_every_promise() {
-    let options = Options::default();
-    for seed in 0..SEEDS {
-        let report = run(seed, &options);
-        assert_eq!(report.violation, None, "cargo run -p testkit --bin sim -- --seed {seed}");
-    }
+    let next = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut seed = next.fetch_add(1, Ordering::Relaxed);
+                while seed < SEEDS {
+                    let report = run(seed, &Options::default());
+                    assert_eq!(report.violation, None, "cargo run -p testkit --bin sim -- --seed {seed}");
+                    seed = next.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
 }

@@ -312,7 +312,9 @@ impl Session {
     /// Keeps a unit attention that will not be reported.
     fn note_undelivered(&mut self, handle: TaskHandle, sense: &[u8]) {
         let Some(lun) = self.tasks.get(handle).map(|task| task.lun) else { return };
-        if let Some(sense) = SenseData::decode(sense).filter(|sense| sense.key == SenseKey::UNIT_ATTENTION) {
+        if let Some(sense) = SenseData::decode(sense).filter(|sense| sense.key == SenseKey::UNIT_ATTENTION)
+            && !is_active(Mutation::AttentionDropped)
+        {
             self.undelivered.push_back((lun, sense));
         }
     }

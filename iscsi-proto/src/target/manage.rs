@@ -1,5 +1,6 @@
 //! Task management requests: order, what they wait for, and their responses (RFC 7143 4.2.3, 11.5, 11.6).
 
+use scsi_core::mutation::{Mutation, is_active};
 use scsi_core::{Lun, SenseData, SenseKey, TaskManagementFunction, TaskManagementResponse};
 use smallvec::SmallVec;
 
@@ -188,6 +189,7 @@ impl Session {
         let (Some(task), Some(request)) = (self.tasks.get(task), self.tasks.get(request)) else { return false };
         let is_attention = task.end.as_ref().and_then(|end| SenseData::decode(&end.sense));
         is_attention.is_some_and(|sense| sense.key == SenseKey::UNIT_ATTENTION)
+            && !is_active(Mutation::AttentionDropped)
             && task.may_respond()
             && task.data_in.unsent() == 0
             && task.link == request.link

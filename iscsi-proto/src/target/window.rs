@@ -68,7 +68,7 @@ impl<T> Window<T> {
 
     /// Whether the initiator has used up every number that it was told of, though more may come.
     pub(super) fn is_untold(&self) -> bool {
-        self.told.is_before(self.expected) && !self.is_closed()
+        self.told.is_before(self.expected) && !self.is_closed() && !is_active(Mutation::WindowNotTold)
     }
 
     fn free(&self) -> u32 {

@@ -1,6 +1,8 @@
 //! Runs the simulator: `sim --seed N [--seeds COUNT] [--ops N] [--trace]`.
 //!
-//! A seed that breaks a rule is shrunk, its trace printed, and the exit code is 1.
+//! A seed that breaks a rule is shrunk, its trace printed, and the exit code is 1. `--table` runs so many seeds for each
+//! kind of faults alone, and all together, and prints what became of it; `--mutations`, built with the feature of that
+//! name, looks for each deliberate bug.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -8,12 +10,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use testkit::sim::{Options, Report, plan, run, run_actions, shrink};
+use testkit::sim::{Options, Report, faults, plan, run, run_actions, shrink};
 
 struct Arguments {
     seed: u64,
     seeds: u64,
     threads: usize,
+    table: bool,
     #[cfg(feature = "mutations")]
     mutations: bool,
     options: Options,
@@ -23,7 +26,7 @@ fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(words) => {
-            eprintln!("{words}\nusage: sim [--seed N] [--seeds COUNT] [--ops N] [--threads N] [--trace]");
+            eprintln!("{words}\nusage: sim [--seed N] [--seeds COUNT] [--ops N] [--threads N] [--trace] [--table]");
             return ExitCode::from(2);
         }
     };
@@ -37,13 +40,16 @@ fn main() -> ExitCode {
         let report = run(arguments.seed, &arguments.options);
         report.trace.iter().for_each(|line| println!("{line}"));
     }
+    if arguments.table {
+        return table(&arguments);
+    }
     let begun = Instant::now();
-    let summary = all(&arguments);
+    let summary = all(&arguments, &arguments.options);
     println!("{} seeds in {:.1} s", summary.done, begun.elapsed().as_secs_f64());
     for (what, count) in &summary.counts {
         println!("{count:>10} {what}");
     }
-    println!("{:>10} ms of virtual time to heal, at most", summary.healing_ms);
+    println!("{:>10} ms of virtual time to heal, at most", summary.healing_ms.iter().max().unwrap_or(&0));
     match summary.failed {
         None => ExitCode::SUCCESS,
         Some((seed, words)) => {
@@ -58,10 +64,18 @@ fn main() -> ExitCode {
 fn find_bugs(options: &Options) -> bool {
     use testkit::sim::mutations::{MOST_SEEDS, Mutation, find};
     let found: Vec<_> = Mutation::ALL.iter().map(|bug| (bug, find(*bug, options))).collect();
+    println!("| Bug | seed | what gives it away |");
+    println!("|---|---|---|");
     for (bug, found) in &found {
+        let words = bug.words().trim().trim_end_matches('.');
         match found {
-            Some((seed, words)) => println!("{seed:>5} {bug:?}: {}", words.chars().take(140).collect::<String>()),
-            None => println!("  not {bug:?}: within {MOST_SEEDS} seeds"),
+            Some((seed, violation)) => {
+                let violation: String = violation.chars().map(|one| if one == '|' { '/' } else { one }).collect();
+                // The end tells more than the operation's own words at the beginning.
+                let violation = violation.rsplit("): ").next().unwrap_or_default();
+                println!("| {words} | {seed} | {} |", violation.chars().take(100).collect::<String>());
+            }
+            None => println!("| {words} | **not within {MOST_SEEDS}** | |"),
         }
     }
     let count = found.iter().filter(|(_, found)| found.is_some()).count();
@@ -73,14 +87,15 @@ fn find_bugs(options: &Options) -> bool {
 struct Summary {
     done: u64,
     counts: BTreeMap<&'static str, u64>,
-    healing_ms: u64,
+    /// Of each seed.
+    healing_ms: Vec<u64>,
     failed: Option<(u64, String)>,
 }
 
 impl Summary {
     fn add(&mut self, seed: u64, report: Report) {
         self.done += 1;
-        self.healing_ms = self.healing_ms.max(report.healing_ms);
+        self.healing_ms.push(report.healing_ms);
         for (what, count) in report.counts {
             *self.counts.entry(what).or_default() += count;
         }
@@ -92,7 +107,7 @@ impl Summary {
     }
 }
 
-fn all(arguments: &Arguments) -> Summary {
+fn all(arguments: &Arguments, options: &Options) -> Summary {
     let summary = Mutex::new(Summary::default());
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -104,7 +119,7 @@ fn all(arguments: &Arguments) -> Summary {
                         return;
                     }
                     let seed = arguments.seed.wrapping_add(at);
-                    let report = run(seed, &Options { trace: false, ..arguments.options.clone() });
+                    let report = run(seed, &Options { trace: false, ..options.clone() });
                     if let Ok(mut summary) = summary.lock() {
                         summary.add(seed, report);
                     }
@@ -113,6 +128,29 @@ fn all(arguments: &Arguments) -> Summary {
         }
     });
     summary.into_inner().unwrap_or_default()
+}
+
+/// One line for each kind of faults: how many there were, what was written, what was lost, and when all was well again.
+fn table(arguments: &Arguments) -> ExitCode {
+    println!("| Fault | injected | writes acknowledged | lost | until normal, median | most |");
+    println!("|---|---|---|---|---|---|");
+    let all_counted: Vec<&str> = faults().into_iter().flat_map(|(_, counted)| counted.iter().copied()).collect();
+    let rows = faults().into_iter().map(|(fault, counted)| (fault, Some(fault), counted.to_vec()));
+    for (name, only, counted) in rows.chain([("all of them together", None, all_counted)]) {
+        let options = Options { only, ..arguments.options.clone() };
+        let mut summary = all(arguments, &options);
+        if let Some((seed, words)) = summary.failed {
+            explain(seed, &words, &options);
+            return ExitCode::FAILURE;
+        }
+        let count = |name: &str| summary.counts.get(name).copied().unwrap_or(0);
+        let (injected, written) = (counted.into_iter().map(count).sum::<u64>(), count("writes acknowledged"));
+        summary.healing_ms.sort_unstable();
+        let median = summary.healing_ms.get(summary.healing_ms.len() / 2).unwrap_or(&0);
+        let most = summary.healing_ms.last().unwrap_or(&0);
+        println!("| {name} | {injected} | {written} | 0 | {median} ms | {most} ms |");
+    }
+    ExitCode::SUCCESS
 }
 
 fn explain(seed: u64, words: &str, options: &Options) {
@@ -130,6 +168,7 @@ fn arguments() -> Result<Arguments, String> {
         seed: 0,
         seeds: 1,
         threads,
+        table: false,
         #[cfg(feature = "mutations")]
         mutations: false,
         options: Options::default(),
@@ -148,6 +187,7 @@ fn arguments() -> Result<Arguments, String> {
             #[cfg(feature = "mutations")]
             "--mutations" => parsed.mutations = true,
             "--trace" => parsed.options.trace = true,
+            "--table" => parsed.table = true,
             _ => return Err(format!("unknown: {word}")),
         }
     }

@@ -98,6 +98,9 @@ impl World {
         self.lengths_are_right(op, ending)?;
         let unit = &mut self.units[op.unit];
         let uncached = unit.uncached.is_some_and(|since| since < op.start);
+        if matches!(op.deed, Deed::Write { .. } | Deed::Same | Deed::Unmap | Deed::Compare { .. }) {
+            *self.counts.entry("writes acknowledged").or_default() += 1;
+        }
         match &op.deed {
             Deed::Read { lba, .. } => {
                 let whole = ending.data.len() / BLOCK * BLOCK;

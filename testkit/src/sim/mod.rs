@@ -32,11 +32,13 @@ pub struct Options {
     pub operations: usize,
     /// Keep what happened in words.
     pub trace: bool,
+    /// One kind of [`faults`] and no other.
+    pub only: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { operations: 60, trace: false }
+        Self { operations: 60, trace: false, only: None }
     }
 }
 
@@ -55,6 +57,11 @@ pub struct Report {
     pub healing_ms: u64,
 }
 
+/// The kinds of faults there are, and the names by which each is counted in [`Report::counts`].
+pub fn faults() -> Vec<(&'static str, &'static [&'static str])> {
+    plan::faults().collect()
+}
+
 /// Runs a seed.
 pub fn run(seed: u64, options: &Options) -> Report {
     run_actions(seed, &plan(seed, options), options)
@@ -62,7 +69,10 @@ pub fn run(seed: u64, options: &Options) -> Report {
 
 /// The actions of a seed.
 pub fn plan(seed: u64, options: &Options) -> Vec<Action> {
-    plan::generate(seed, options.operations)
+    match options.only {
+        None => plan::generate(seed, options.operations),
+        Some(fault) => plan::generate_with(seed, options.operations, fault),
+    }
 }
 
 /// Runs some actions in the world of a seed.

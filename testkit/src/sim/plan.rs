@@ -77,6 +77,47 @@ const KINDS: [(Kind, u64, bool); 26] = [
     (Kind::Wait, 3, false),
 ];
 
+impl Kind {
+    /// What a kind that may be left out does to the target, and by which names that is counted.
+    pub(super) fn fault(self) -> Option<(&'static str, &'static [&'static str])> {
+        Some(match self {
+            Self::Manage => ("aborts and resets by initiators", &["task management"]),
+            Self::ReserveOut => ("reservations taken and preempted", &["reservation changes"]),
+            Self::Flood => ("floods of commands", &["floods"]),
+            Self::LogOut => ("logouts", &["logouts"]),
+            Self::Reset => ("connections cut at any byte", &["connections cut"]),
+            Self::Reinstate => ("sessions reinstated", &["reinstatements"]),
+            Self::Stall => ("initiators that take nothing", &["stalls"]),
+            Self::Links => ("links that split, delay and flip", &["links disturbed"]),
+            Self::SlowStores => ("slow stores", &["stores slowed"]),
+            Self::StoreFault => ("store errors, torn or full", &["store errors", "store full"]),
+            Self::FlushFault => ("failed flushes", &["flush errors"]),
+            Self::View => ("views taken and given", &["views changed"]),
+            Self::Cache => ("write caches switched", &["write caches switched"]),
+            Self::PowerCut => ("power cuts", &["power cuts"]),
+            Self::Restart => ("ends of the process", &["process restarts"]),
+            _ => return None,
+        })
+    }
+}
+
+/// The names of all kinds of faults, and by which names each is counted.
+pub(super) fn faults() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    KINDS.into_iter().filter_map(|(kind, _, _)| kind.fault())
+}
+
+/// The actions of a seed with one kind of faults and no other.
+pub(super) fn generate_with(seed: u64, count: usize, fault: &str) -> Vec<Action> {
+    let mut rng = Rng::new(seed ^ 0x01ea_fa17);
+    let is_it = |kind: Kind| kind.fault().is_some_and(|(name, _)| name == fault);
+    let kinds: Vec<(Kind, u64)> = KINDS
+        .into_iter()
+        .filter(|(kind, _, optional)| !optional || is_it(*kind))
+        .map(|(kind, weight, _)| (kind, weight))
+        .collect();
+    pick(&mut rng, &kinds, count)
+}
+
 /// The actions of a seed. Every seed leaves some kinds out: what always comes together hides what one alone does.
 pub(super) fn generate(seed: u64, count: usize) -> Vec<Action> {
     let mut rng = Rng::new(seed ^ 0x5e_ed0f_ac71_0115);
@@ -86,6 +127,10 @@ pub(super) fn generate(seed: u64, count: usize) -> Vec<Action> {
         .filter(|(_, _, optional)| !optional || rng.chance(if few { 250_000 } else { 600_000 }))
         .map(|(kind, weight, _)| (kind, weight))
         .collect();
+    pick(&mut rng, &kinds, count)
+}
+
+fn pick(rng: &mut Rng, kinds: &[(Kind, u64)], count: usize) -> Vec<Action> {
     let total: u64 = kinds.iter().map(|(_, weight)| weight).sum();
     let longest_gap = [200, 2_000, 20_000][rng.below(3) as usize];
     (0..count)

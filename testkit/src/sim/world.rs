@@ -355,6 +355,7 @@ impl World {
             Kind::ReserveIn => self.reserve_in(at, lun, rng.chance(500_000)),
             Kind::Manage => self.manage(at, lun, &mut rng),
             Kind::Flood => {
+                self.count("floods");
                 for _ in 0..self.peers[at].window().min(32) {
                     let lba = rng.below(BLOCKS as u64 - 8) as usize;
                     match rng.chance(700_000) {
@@ -364,6 +365,7 @@ impl World {
                 }
             }
             Kind::LogOut if self.peers[at].state == State::Up => {
+                self.count("logouts");
                 self.note(|| format!("host{at} logs out"), 2);
                 self.peers[at].log_out();
             }
@@ -537,7 +539,9 @@ impl World {
             _ => other,
         };
         let out = ReserveOut { action, kind, key, service_key, aptpl: registers && rng.chance(400_000) };
-        self.send_reserve_out(at, lun, out);
+        if self.send_reserve_out(at, lun, out).is_some() {
+            self.count("reservation changes");
+        }
     }
 
     pub(super) fn send_reserve_out(&mut self, at: usize, lun: u16, out: ReserveOut) -> Option<OpId> {
