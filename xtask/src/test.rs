@@ -65,6 +65,11 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", about: "clippy on all targets, warnings fail", run: clippy },
     Step { name: "build", about: "the server and all tests, in the profile of the tests", run: build },
     Step { name: "test", about: "unit, vector, property and two-ended tests, and the fuzz corpora", run: test },
+    Step {
+        name: "mutations",
+        about: "deliberate bugs in the target, each of which the simulator has to find",
+        run: mutations,
+    },
     Step { name: "python", about: "the Python package: pip install, pytest, stubs and types", run: python_step },
     Step { name: "c", about: "C programs against the library: sanitized, under valgrind, installed", run: c_step },
     Step {
@@ -245,6 +250,12 @@ fn build(context: &Shared) -> Result<Outcome> {
 fn test(context: &Shared) -> Result<Outcome> {
     let arguments = ["test", "--workspace", "--exclude", "lunette-ffi", "--lib", "--bins", "--tests", "--examples"];
     counted(context, "test", &[&arguments[..], &["--no-fail-fast"]].concat())
+}
+
+/// By itself: everything below the simulator is compiled anew with the bugs in it.
+fn mutations(context: &Shared) -> Result<Outcome> {
+    let arguments = ["test", "--package", "testkit", "--features", "mutations", "--test", "mutations"];
+    counted(context, "mutations", &arguments)
 }
 
 /// By themselves: they start compilers and servers of their own, several at a time.
