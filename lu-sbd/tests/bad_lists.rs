@@ -447,7 +447,7 @@ fn lists_of_tokens() {
             "POPULATE TOKEN",
             &cdb(16, 0x83, 0x10),
             (10, 4),
-            concat(&[&populate[..2], &[0x80, 0], &populate[4..8], &0x0080_0000u32.to_be_bytes(), &populate[12..]]),
+            concat(&[&populate[..2], &[2, 0], &populate[4..8], &0x0080_0000u32.to_be_bytes(), &populate[12..]]),
             vec![code(bytes("ROD TYPE", 8, 4, &[(0x0080_0000, 0x0080_0001)]), 0x23, 0x01)],
         ),
     ];

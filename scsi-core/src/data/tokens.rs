@@ -56,7 +56,7 @@ impl PopulateTokenList {
         let rod_type = be32(data, 8).ok_or(too_short)?;
         Ok(Self {
             immediate: flags & 1 != 0,
-            rod_type: (flags & 0x80 != 0).then_some(rod_type),
+            rod_type: (flags & 2 != 0).then_some(rod_type),
             inactivity_timeout_seconds: be32(data, 4).ok_or(too_short)?,
             ranges: ranges(data, 14, max_ranges)?,
         })
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_populate_list_is_read() {
-        let mut data = vec![0, 30, 0x81, 0, 0, 0, 0, 60, 0, 0x80, 0, 0, 0, 0, 0, 16];
+        let mut data = vec![0, 30, 3, 0, 0, 0, 0, 60, 0, 0x80, 0, 0, 0, 0, 0, 16];
         data.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 0]);
         let list = PopulateTokenList::parse(&data, 1).unwrap();
         assert_eq!(list.rod_type, Some(0x0080_0000));
