@@ -79,7 +79,7 @@ fn two_thousand_commands_cost_a_workload_no_error() {
     });
     host.lu("loaded", LOADED);
     host.silent("stmfadm create-hg busy");
-    host.silent(&format!("stmfadm add-hg-member -g busy {INITIATOR}"));
+    host.output(&format!("stmfadm add-hg-member -g busy {INITIATOR}"));
     host.silent(&format!("stmfadm add-view -h busy -n 0 {LOADED}"));
     host.output(&format!("itadm create-target -n {TARGET}"));
     let load = Load::start(server.portal());

@@ -31,7 +31,8 @@ fn furnished() -> (Host, Served) {
         &format!("itadm create-initiator {ESX1}"),
         "itadm create-initiator iqn.1998-01.com.vmware:esx2",
     ] {
-        host.silent(line);
+        // A name that was never seen is warned of.
+        assert_eq!(host.output(line), "", "{line}");
     }
     host.output(&format!("itadm create-target -n {TARGET}"));
     host.output(&format!("itadm create-target -n {TARGET}-2"));

@@ -84,7 +84,7 @@ fn furnish(host: &Host, portal: std::net::SocketAddr) {
     host.lu("b", B);
     std::fs::write(host.path().join("secret"), SECRET).unwrap();
     host.silent("stmfadm create-hg ESX");
-    host.silent(&format!("stmfadm add-hg-member -g ESX {ESX1} {ESX2}"));
+    host.output(&format!("stmfadm add-hg-member -g ESX {ESX1} {ESX2}"));
     host.silent(&format!("stmfadm add-view -h ESX -n 1 {A}"));
     host.silent(&format!("stmfadm add-view -h ESX -n 5 {B}"));
     host.silent(&format!("itadm create-tpg 7 {portal}"));

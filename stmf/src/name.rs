@@ -13,10 +13,13 @@ pub const MAX_ISCSI_NAME: usize = 223;
 ///
 /// | form | accepted | kept as |
 /// |---|---|---|
-/// | `iqn.` | up to 223 bytes of letters, digits, `-`, `.`, `:` | lower case |
+/// | `iqn.` | up to 223 bytes without white space and control characters | lower case |
 /// | `eui.` | 16 hexadecimal digits | prefix lower, digits upper case |
 /// | `naa.` | 16 or 32 hexadecimal digits | prefix lower, digits upper case |
 /// | `wwn.` | 16 hexadecimal digits | prefix lower, digits upper case |
+///
+/// RFC 3722 allows letters, digits, `-`, `.` and `:` behind `iqn.`. Initiators with an underscore in their name are common,
+/// log in with it, and must have a place in a group: what a login takes is taken here.
 ///
 /// Letters beyond ASCII are letters too (RFC 3722 allows them) and go to lower case; the transport has normalised
 /// what came over the wire.
@@ -49,7 +52,7 @@ pub(crate) fn fold(text: &str) -> Option<String> {
     };
     match prefix.as_str() {
         "iqn." => {
-            let valid = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | ':');
+            let valid = |c: char| !c.is_control() && !c.is_whitespace();
             if rest.is_empty() || !rest.chars().all(valid) {
                 return None;
             }
@@ -110,6 +113,7 @@ mod tests {
     fn iqn_goes_to_lower_case_and_hexadecimal_to_upper() {
         for (given, kept) in [
             ("IQN.1998-01.com.VMware:ESX1", "iqn.1998-01.com.vmware:esx1"),
+            ("iqn.1991-05.com.microsoft:MY_HOST", "iqn.1991-05.com.microsoft:my_host"),
             ("wwn.210000e08b100163", "wwn.210000E08B100163"),
             ("EUI.02004567a425678d", "eui.02004567A425678D"),
             ("naa.52004567ba64678d", "naa.52004567BA64678D"),
@@ -125,7 +129,7 @@ mod tests {
             "",
             "iqn.",
             "iqn.2001-04.com example",
-            "iqn.2001-04.com.example:a_b",
+            "iqn.2001-04.com.example:a\u{7}b",
             "21:00:00:e0:8b:10:01:63",
             "210000e08b100163",
             "wwn.210000e08b10016",

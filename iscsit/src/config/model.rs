@@ -276,7 +276,7 @@ impl Config {
 
     /// The entry of the initiator of this name, in any case.
     pub fn initiator(&self, name: &str) -> Option<&Initiator> {
-        self.initiators.get(&IscsiName::parse(name).ok()?)
+        self.initiators.get(&IscsiName::parse_initiator(name).ok()?)
     }
 
     /// The defaults.

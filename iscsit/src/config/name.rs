@@ -39,6 +39,26 @@ impl IscsiName {
         }
     }
 
+    /// Reads the name of an initiator and folds it. As [`parse`](Self::parse), but `iqn.` may be followed by anything but
+    /// white space and control characters: initiators with an underscore in their name, or without a date, are common; they
+    /// log in with it, and must have a place among the entries.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_initiator(text: &str) -> Result<Self, NameError> {
+        let is_iqn = text.get(..4).is_some_and(|kind| kind.eq_ignore_ascii_case("iqn."));
+        if !is_iqn {
+            return Self::parse(text);
+        }
+        let folded = text.to_lowercase();
+        let visible = folded.chars().all(|c| !c.is_control() && !c.is_whitespace());
+        if visible && folded.len() > 4 && text.len() <= Self::MAX_BYTES && folded.len() <= Self::MAX_BYTES {
+            Ok(Self(folded))
+        } else {
+            Err(NameError::Form)
+        }
+    }
+
     /// Makes a new target name, `iqn.2026-11.org.lunette:02:<uuid>`, from 16 random bytes (a version 4 UUID).
     pub fn generate(mut random: [u8; 16]) -> Self {
         random[6] = random[6] & 0x0f | 0x40;
@@ -111,7 +131,8 @@ impl AsRef<str> for IscsiName {
 impl<'de> Deserialize<'de> for IscsiName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        // Either kind of node; a target's name was looked at more closely before it was kept.
+        Self::parse_initiator(&text).map_err(serde::de::Error::custom)
     }
 }
 
@@ -149,6 +170,21 @@ mod tests {
         ] {
             assert_eq!(folded(text), Err(NameError::Form), "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_initiator_is_called_what_it_logs_in_with() {
+        let folded = |text| IscsiName::parse_initiator(text).map(|name| name.to_string());
+        assert_eq!(folded("iqn.1991-05.com.microsoft:MY_HOST").unwrap(), "iqn.1991-05.com.microsoft:my_host");
+        for name in ["iqn.anything", "iqn.2001-04.com.example:ä", "IQN.1998-01.com.VMware:ESX1", "eui.02004567a425678d"]
+        {
+            let wire = iscsi_proto::name::IscsiName::from_wire(name).unwrap();
+            assert_eq!(folded(name).unwrap(), wire.as_str());
+        }
+        for name in ["iqn.", "iqn.a b", "iqn.a\tb", "naa.1"] {
+            assert!(folded(name).is_err() && iscsi_proto::name::IscsiName::from_wire(name).is_err(), "{name}");
+        }
+        assert_eq!(folded("esx1"), Err(NameError::Type));
     }
 
     #[test]

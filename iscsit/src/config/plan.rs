@@ -206,7 +206,7 @@ impl Config {
     /// # Errors
     /// An ill-formed or taken name, wrong properties.
     pub fn plan_create_initiator(&self, name: &str, patch: &InitiatorPatch) -> Result<Change, ConfigError> {
-        let folded = IscsiName::parse(name).map_err(|e| ConfigError::name(name, e))?;
+        let folded = IscsiName::parse_initiator(name).map_err(|e| ConfigError::name(name, e))?;
         if self.initiators.contains_key(&folded) {
             return Err(ConfigError::InitiatorExists { name: folded.to_string() });
         }

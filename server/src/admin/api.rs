@@ -745,6 +745,9 @@ pub struct Explanation {
     pub host_group: Option<String>,
     /// How many sessions it has now.
     pub sessions: usize,
+    /// What an administrator may have meant otherwise: a name that was never seen, logical units open to everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// For each target in question.
     pub targets: Vec<TargetExplanation>,
 }

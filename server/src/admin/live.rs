@@ -65,6 +65,12 @@ pub trait Live: Send + Sync {
     /// [`LiveError::NotFound`].
     fn end_session(&self, id: u64) -> Result<(), LiveError>;
 
+    /// Whether an initiator has logged in since the server started; `None` where nobody knows.
+    fn has_logged_in(&self, initiator: &str) -> Option<bool> {
+        let _ = initiator;
+        None
+    }
+
     /// The data path: how it runs and where it listens; `None` where there is none.
     fn data_path(&self) -> Option<DataPath> {
         None

@@ -425,6 +425,9 @@ fn explanation_text(explanation: &Explanation) -> String {
         "initiator {}\n  host group {group}, {} session(s)",
         explanation.initiator, explanation.sessions
     );
+    for note in &explanation.notes {
+        let _ = writeln!(text, "  {note}");
+    }
     if explanation.targets.is_empty() {
         let _ = writeln!(text, "\nthere is no target: itadm create-target");
     }

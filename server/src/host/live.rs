@@ -94,6 +94,10 @@ impl Live for Host {
             .collect()
     }
 
+    fn has_logged_in(&self, initiator: &str) -> Option<bool> {
+        self.seen.has(initiator)
+    }
+
     fn data_path(&self) -> Option<DataPath> {
         Some(DataPath {
             interface: self.driver.interface().to_owned(),

@@ -8,6 +8,7 @@ mod keeper;
 mod live;
 mod portals;
 mod radius;
+mod seen;
 mod worker;
 
 use crate::audit::{AuditLog, LoginLog};
@@ -20,6 +21,7 @@ use keeper::Keeper;
 use portals::Portals;
 use radius::Radius;
 use scsi_core::ProtocolId;
+use seen::Seen;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -62,6 +64,7 @@ pub(crate) struct Host {
     leaving: Mutex<Vec<(String, Instant)>>,
     radius: Mutex<Radius>,
     isns: Mutex<Isns>,
+    seen: Arc<Seen>,
 }
 
 /// What the data path does and has done.
@@ -152,13 +155,14 @@ impl Host {
             },
         );
         let audit = options.audit.as_ref().map(|file| Arc::new(LoginLog::new(Arc::clone(file), pool.handle())));
+        let seen = Arc::new(Seen::default());
         let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let driver = Driver::start(
             threads,
             options.interface,
             &options.limits,
             &pool.handle(),
-            |_, wake| TargetWorker::new(&provider, wake, audit.clone()),
+            |_, wake| TargetWorker::new(&provider, wake, audit.clone(), Arc::clone(&seen)),
             on_failure,
         )?;
         let host = Arc::new_cyclic(|this: &Weak<Self>| Self {
@@ -171,6 +175,7 @@ impl Host {
             leaving: Mutex::default(),
             radius: Mutex::default(),
             isns: Mutex::default(),
+            seen,
         });
         host.keeper.start()?;
         host.tell_ports(configuration);

@@ -1,5 +1,6 @@
 //! One iSCSI worker as the protocol that a thread of the data path drives.
 
+use super::seen::Seen;
 use crate::audit::{self, LoginLog};
 use crate::driver::{Action, Arrival, Flood, Protocol, StoreJob, Wake};
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub(crate) struct TargetWorker {
     news: Flood,
     /// Both, to be kept.
     audit: Option<Arc<LoginLog>>,
+    /// Who has logged in.
+    seen: Arc<Seen>,
 }
 
 struct WakeThread(Arc<Wake>);
@@ -32,12 +35,18 @@ impl Waker for WakeThread {
 
 impl TargetWorker {
     /// The next worker of `provider`, whose thread `wake` wakes.
-    pub(crate) fn new(provider: &Arc<Provider>, wake: Arc<Wake>, audit: Option<Arc<LoginLog>>) -> Self {
+    pub(crate) fn new(
+        provider: &Arc<Provider>,
+        wake: Arc<Wake>,
+        audit: Option<Arc<LoginLog>>,
+        seen: Arc<Seen>,
+    ) -> Self {
         Self {
             worker: Worker::new(Arc::clone(provider), Arc::new(WakeThread(wake))),
             warnings: Flood::new(10, Duration::from_secs(10)),
             news: Flood::new(100, Duration::from_secs(10)),
             audit,
+            seen,
         }
     }
 
@@ -47,6 +56,9 @@ impl TargetWorker {
     }
 
     fn tell(&mut self, notice: &Notice) {
+        if let Notice::LoggedIn { initiator, target: Some(_), .. } = notice {
+            self.seen.note(initiator);
+        }
         if let Some(audit) = &self.audit {
             audit.tell(Instant::now(), notice);
         }

@@ -1,5 +1,6 @@
 //! Host groups and target groups.
 
+use stmf::DeviceName;
 use stmf::config::{AccessState, Config, ConfigError, GroupId, GroupKind, PathAccess};
 
 use super::{Engine, done};
@@ -28,7 +29,16 @@ impl Engine {
     }
 
     pub(super) fn add_members(&mut self, kind: GroupKind, group: &str, members: &[String]) -> Result<Done, ApiError> {
-        self.change_members(kind, group, members, |config, member| config.add_member(kind, group, member))
+        let mut done =
+            self.change_members(kind, group, members, |config, member| config.add_member(kind, group, member))?;
+        if kind == GroupKind::Host {
+            let added = members.iter().filter_map(|member| DeviceName::parse(member).ok());
+            let added = added.filter(|member| {
+                self.configuration.stmf.group_of(kind, member.as_str()).is_some_and(|of| of.name() == group)
+            });
+            done.warnings.extend(added.filter_map(|member| self.stranger(member.as_str())));
+        }
+        Ok(done)
     }
 
     pub(super) fn remove_members(

@@ -1,5 +1,7 @@
 //! Targets, portal groups, initiators and defaults of the iSCSI port provider; target ports and sessions.
 
+use std::collections::BTreeSet;
+
 use iscsit::config::{
     AuthMethod, Change, ChapMinimum, ConfigError, DefaultsPatch, ISCSI_PORT, InitiatorPatch, Patch, Portal,
     PropertyError, PropertyOwner, PropertyReason, Redirection, Target, TargetPatch,
@@ -7,6 +9,7 @@ use iscsit::config::{
 use stmf::config::{Access, GroupKind};
 
 use super::error::state_change;
+use super::warnings::Warning;
 use super::{Engine, done};
 use crate::admin::api::{
     ApiError, DefaultsInfo, DefaultsSettings, Done, ErrorKind, Field, InitiatorInfo, InitiatorSettings, PortInfo,
@@ -21,6 +24,7 @@ const ISNS_PORT: u16 = 3205;
 
 impl Engine {
     pub(super) fn create_target(&mut self, settings: TargetSettings) -> Result<Done, ApiError> {
+        let before = self.auth_warnings();
         let patch = target_patch(settings)?;
         let mut random = [0; 16];
         getrandom::fill(&mut random)
@@ -33,10 +37,11 @@ impl Engine {
         let ports = vec![(name.to_string(), Some(port))];
         self.commit(Transaction { iscsi: vec![change], ports, ..Transaction::default() })?;
         self.number_ports();
-        Ok(Done { warnings: self.target_warnings(name.as_str()), name: Some(name.to_string()), ..done() })
+        Ok(Done { warnings: self.new_warnings(&before, name.as_str()), name: Some(name.to_string()), ..done() })
     }
 
     pub(super) fn modify_target(&mut self, target: &str, settings: TargetSettings) -> Result<Done, ApiError> {
+        let before = self.auth_warnings();
         let patch = target_patch(settings)?;
         let online = self.is_online(target);
         let (name, changes) = self.configuration.iscsi.plan_modify_target(target, &patch, online)?;
@@ -51,7 +56,7 @@ impl Engine {
         }
         self.commit(Transaction { stmf, iscsi: changes, ports, ..Transaction::default() })?;
         self.number_ports();
-        Ok(Done { warnings: self.target_warnings(name.as_str()), name: Some(name.to_string()), ..done() })
+        Ok(Done { warnings: self.new_warnings(&before, name.as_str()), name: Some(name.to_string()), ..done() })
     }
 
     /// A renamed target stays in its target group, unless its new name is in one already.
@@ -72,6 +77,7 @@ impl Engine {
     }
 
     pub(super) fn delete_target(&mut self, target: &str, force: bool) -> Result<Done, ApiError> {
+        let before = self.auth_warnings();
         let online = self.is_online(target);
         let change = self.configuration.iscsi.plan_delete_target(target, online, force)?;
         let Change::RemoveTarget(name) = &change else { return Ok(done()) };
@@ -82,8 +88,9 @@ impl Engine {
         {
             done.warnings.push(format!("sessions of {name} were dropped before they had logged out: {error}"));
         }
-        self.commit(Transaction { iscsi: vec![change], ports: vec![(name, None)], ..Transaction::default() })?;
+        self.commit(Transaction { iscsi: vec![change], ports: vec![(name.clone(), None)], ..Transaction::default() })?;
         self.number_ports();
+        done.warnings.extend(self.new_warnings(&before, &name));
         Ok(done)
     }
 
@@ -130,21 +137,24 @@ impl Engine {
     }
 
     pub(super) fn create_initiator(&mut self, name: &str, settings: InitiatorSettings) -> Result<Done, ApiError> {
+        let before = self.auth_warnings();
         let change = self.configuration.iscsi.plan_create_initiator(name, &initiator_patch(settings))?;
         self.commit(Transaction { iscsi: vec![change], ..Transaction::default() })?;
-        Ok(Done { warnings: self.initiator_warnings(name), ..done() })
+        Ok(Done { warnings: self.initiator_warnings(&before, name), ..done() })
     }
 
     pub(super) fn modify_initiator(&mut self, name: &str, settings: InitiatorSettings) -> Result<Done, ApiError> {
+        let before = self.auth_warnings();
         let change = self.configuration.iscsi.plan_modify_initiator(name, &initiator_patch(settings))?;
         self.commit(Transaction { iscsi: vec![change], ..Transaction::default() })?;
-        Ok(Done { warnings: self.initiator_warnings(name), ..done() })
+        Ok(Done { warnings: self.initiator_warnings(&before, name), ..done() })
     }
 
     pub(super) fn delete_initiator(&mut self, name: &str) -> Result<Done, ApiError> {
+        let before = self.auth_warnings();
         let change = self.configuration.iscsi.plan_delete_initiator(name)?;
         self.commit(Transaction { iscsi: vec![change], ..Transaction::default() })?;
-        Ok(done())
+        Ok(Done { warnings: self.new_warnings(&before, name), ..done() })
     }
 
     pub(super) fn list_initiators(&self) -> Vec<InitiatorInfo> {
@@ -159,6 +169,7 @@ impl Engine {
     }
 
     pub(super) fn modify_defaults(&mut self, settings: DefaultsSettings) -> Result<Done, ApiError> {
+        let before = self.auth_warnings();
         let mut errors = Vec::new();
         let access = match settings.access.as_deref() {
             None => None,
@@ -186,7 +197,7 @@ impl Engine {
             self.configuration.stmf.set_settings(settings)
         });
         self.commit(Transaction { stmf, iscsi: vec![change], ..Transaction::default() })?;
-        Ok(done())
+        Ok(Done { warnings: self.new_warnings(&before, ""), ..done() })
     }
 
     pub(super) fn list_defaults(&self) -> DefaultsInfo {
@@ -266,44 +277,15 @@ impl Engine {
         }
     }
 
+    fn initiator_warnings(&self, before: &BTreeSet<Warning>, name: &str) -> Vec<String> {
+        let folded = self.configuration.iscsi.initiator(name).map(|initiator| initiator.name.to_string());
+        self.new_warnings(before, folded.as_deref().unwrap_or(name))
+    }
+
     fn is_online(&self, target: &str) -> bool {
         let Some(target) = self.configuration.iscsi.target(target) else { return false };
         let state = self.live.as_ref().and_then(|live| live.target_state(target.name.as_str()));
         state.is_some_and(|state| state != ObjectState::Offline)
-    }
-
-    /// What an administrator may have meant otherwise.
-    fn target_warnings(&self, name: &str) -> Vec<String> {
-        let iscsi = &self.configuration.iscsi;
-        let Some(target) = iscsi.target(name) else { return Vec::new() };
-        let mut warnings = Vec::new();
-        match iscsi.effective_auth(target) {
-            AuthMethod::None if target.chap_secret.is_some() => warnings.push(format!(
-                "authentication of {name} is none: its secret is not asked for; 'itadm modify-target -a chap {name}' \
-                 demands CHAP"
-            )),
-            AuthMethod::Chap if iscsi.initiators().all(|initiator| initiator.chap_secret.is_none()) => {
-                warnings.push(format!(
-                    "{name} demands CHAP and no initiator has a secret: nobody can log in; 'itadm create-initiator -s \
-                     NAME' gives one"
-                ));
-            }
-            _ => {}
-        }
-        warnings
-    }
-
-    fn initiator_warnings(&self, name: &str) -> Vec<String> {
-        let iscsi = &self.configuration.iscsi;
-        let Some(initiator) = iscsi.initiator(name) else { return Vec::new() };
-        let enforced = iscsi.targets().any(|target| iscsi.effective_auth(target) != AuthMethod::None);
-        if initiator.chap_secret.is_none() || enforced {
-            return Vec::new();
-        }
-        vec![format!(
-            "no target demands CHAP: the secret of {name} is not asked for; 'itadm modify-target -a chap TARGET' or \
-             'itadm modify-defaults -a chap' demands it"
-        )]
     }
 }
 

@@ -10,6 +10,7 @@ mod report;
 mod transfer;
 mod unit;
 mod views;
+mod warnings;
 
 pub use transfer::check_document;
 

@@ -1,6 +1,8 @@
 //! What is going on: the service, everything at one glance, and why an initiator sees what it sees.
 
-use iscsit::config::{AuthMethod, Target};
+use std::collections::BTreeSet;
+
+use iscsit::config::{AuthMethod, ChapMinimum, Target};
 use stmf::config::{Access, Group, GroupKind};
 use stmf::{DeviceName, HiddenLun, HiddenReason, State};
 
@@ -38,25 +40,8 @@ impl Engine {
                 warnings.push(format!("view entry {} of {:X} has no logical unit", entry.index, entry.lu));
             }
         }
-        let iscsi = &self.configuration.iscsi;
-        for target in iscsi.targets() {
-            if target.chap_secret.is_some() && iscsi.effective_auth(target) == AuthMethod::None {
-                warnings.push(format!("{}: its CHAP secret is not asked for, authentication is none", target.name));
-            }
-        }
-        let demanded = iscsi.targets().any(|target| iscsi.effective_auth(target) != AuthMethod::None);
-        for initiator in iscsi.initiators().filter(|initiator| initiator.chap_secret.is_some() && !demanded) {
-            warnings.push(format!("{}: its CHAP secret is not asked for by any target", initiator.name));
-        }
-        if self.live.is_some() {
-            for group in self.configuration.stmf.groups(GroupKind::Host) {
-                for member in group.members() {
-                    if !sessions.iter().any(|session| session.initiator == member.as_str()) {
-                        warnings.push(format!("host group {}: {member} is not logged in", group.name()));
-                    }
-                }
-            }
-        }
+        warnings.extend(self.auth_warnings().into_iter().map(|warning| warning.text));
+        warnings.extend(self.strangers());
         let data_path = self.live.as_ref().and_then(|live| live.data_path());
         for (portal, reason) in data_path.iter().flat_map(|path| &path.failed_portals) {
             warnings.push(format!("portal {portal} is not listened on: {reason}"));
@@ -111,7 +96,11 @@ impl Engine {
             })?],
         };
         let group = self.configuration.stmf.group_of(GroupKind::Host, initiator.as_str());
+        let open = self.configuration.stmf.all_views().filter(|entry| entry.scope.host_group.is_none());
+        let open: BTreeSet<String> = open.map(|entry| text(entry.lu)).collect();
+        let open = open.iter().map(|lu| format!("logical unit {lu} is open to every initiator that can log in"));
         Ok(Explanation {
+            notes: self.stranger(initiator.as_str()).into_iter().chain(open).collect(),
             host_group: group.map(|group| group.name().to_owned()),
             sessions: self.sessions().iter().filter(|session| session.initiator == initiator.as_str()).count(),
             targets: targets.into_iter().map(|target| self.explain_target(&initiator, group, target)).collect(),
@@ -169,6 +158,9 @@ impl Engine {
         }
         let secret = entry.is_some_and(|entry| entry.chap_secret.is_some());
         match iscsi.effective_auth(target) {
+            AuthMethod::None if secret => {
+                words.push("no authentication is asked for, the secret of the initiator's entry neither".into());
+            }
             AuthMethod::None => words.push("no authentication is asked for".into()),
             AuthMethod::Chap if secret => {
                 let user = entry.map(|entry| entry.effective_chap_user()).unwrap_or_default();
@@ -179,6 +171,14 @@ impl Engine {
                 words.push(format!(
                     "CHAP is demanded and the initiator has no secret: itadm {}-initiator -s {initiator}",
                     if entry.is_some() { "modify" } else { "create" }
+                ));
+            }
+            AuthMethod::Radius if iscsi.defaults().chap_minimum != ChapMinimum::Md5 => {
+                admitted = false;
+                words.push(format!(
+                    "a RADIUS server decides, which knows CHAP with MD5 only, and the least that is taken is {}: itadm \
+                     modify-defaults --chap-minimum md5",
+                    iscsi.defaults().chap_minimum
                 ));
             }
             AuthMethod::Radius => words.push("CHAP is demanded, a RADIUS server decides".into()),
