@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 /// What the scenario calls, besides the kernel.
 const PROGRAMS: &[&str] = &[
     "busybox-static",
+    "ddpt",
     "e2fsprogs",
     "fio",
     "iproute2",

@@ -8,6 +8,7 @@ mod guest;
 mod image;
 mod lab;
 mod steps;
+mod tools;
 
 use crate::packages::{self, Need};
 use crate::process::{capture, find, tethered};

@@ -1,6 +1,7 @@
 //! What the guest does with the server, and what must come of it.
 
 use super::lab::{INITIATOR, Lab, OPEN, PORTALS, plug, unplug};
+use super::tools;
 use crate::report::{Tally, human, tail};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
@@ -41,6 +42,12 @@ pub(super) const STEPS: &[Step] = &[
         claim: "a unit that grows is told and has its new size after a rescan",
         run: lun_resized,
     },
+    Step {
+        name: "copies",
+        claim: "sg_xcopy and ddpt copy from disk to disk, by lists and by tokens",
+        run: tools::copies,
+    },
+    Step { name: "decoders", claim: "sg3-utils read every answer and find what they look for", run: tools::decoders },
     Step { name: "lun-removed", claim: "a LUN that is removed answers no more; the others go on", run: lun_removed },
     Step {
         name: "restart",
@@ -94,11 +101,11 @@ pub(super) fn run() -> Tally {
 }
 
 /// The device of a LUN at a portal, as udev names it.
-fn device(target: &str, portal: &str, lun: u16) -> String {
+pub(super) fn device(target: &str, portal: &str, lun: u16) -> String {
     format!("/dev/disk/by-path/ip-{portal}:3260-iscsi-{target}-lun-{lun}")
 }
 
-fn disk() -> String {
+pub(super) fn disk() -> String {
     device(OPEN, PORTALS[0], 0)
 }
 
