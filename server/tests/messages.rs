@@ -585,6 +585,33 @@ fn every_change_stands_in_the_audit_log_with_and_without_a_server() {
 }
 
 #[test]
+fn what_root_makes_while_the_server_is_down_belongs_to_the_servers_user() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can make files for others");
+        return;
+    }
+    const USER: u32 = 4242;
+    let host = Host::new();
+    std::fs::create_dir(host.path().join("luns")).unwrap();
+    std::fs::create_dir(host.state()).unwrap();
+    for directory in [host.path().join("luns"), host.state()] {
+        chown(directory, Some(USER), Some(USER)).unwrap();
+    }
+    host.output("sbdadm create-lu -s 8M luns/made");
+    // In a directory of root's, a file of the user's.
+    let given = host.file("given", 8 << 20);
+    chown(&given, Some(USER), Some(USER)).unwrap();
+    host.output(&format!("stmfadm create-lu -p guid={A} {given}"));
+    host.silent(&format!("stmfadm modify-lu -p alias=other {A}"));
+    for name in ["luns/made", "luns/made.lu", "given", "given.lu", "state/config.redb", "state/audit.log", "state/lock"]
+    {
+        let metadata = std::fs::metadata(host.path().join(name)).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (USER, USER), "{name}");
+    }
+}
+
+#[test]
 fn manuals_and_completions_are_for_every_command() {
     let host = Host::new();
     let made = host.run("lunette man pages");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -98,7 +98,25 @@ pub(super) fn save(file: &RecordFile, identity: &Identity) -> Result<(), ApiErro
     file.save(identity.to_record().as_bytes()).map_err(|error| {
         ApiError::new(ErrorKind::Internal, "could not create meta file")
             .hint(format!("{error}; its directory must take a new file, or give -p meta=PATH"))
-    })
+    })?;
+    give_to_owner(file.path());
+    Ok(())
+}
+
+/// What root makes while the server is down must be readable for the server's user: a record goes to the owner of the data
+/// beside it, both go to the owner of their directory when that is not root.
+fn give_to_owner(path: &Path) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let data = path.to_str().and_then(|path| path.strip_suffix(".lu")).map(PathBuf::from);
+    let directory = path.parent().map(Path::to_owned);
+    let owners = [data, directory].into_iter().flatten().filter_map(|place| fs::metadata(place).ok());
+    if let Some(owner) = owners.map(|metadata| (metadata.uid(), metadata.gid())).find(|(user, _)| *user != 0)
+        && let Err(error) = std::os::unix::fs::lchown(path, Some(owner.0), Some(owner.1))
+    {
+        tracing::warn!("{} stays root's: {error}", path.display());
+    }
 }
 
 /// Opens the data of a unit, read-only when it is write protected and the system gives no more.
@@ -117,9 +135,12 @@ pub(super) fn open_store(file: &Path, identity: &Identity) -> Result<Arc<dyn Bac
 pub(super) fn make_file(file: &Path) -> Result<bool, ApiError> {
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         // The name must survive a loss of power before the first write is promised to, wherever the record is kept.
-        Ok(_) => sync_directory_of(file).map(|()| true).map_err(|error| {
-            ApiError::new(ErrorKind::Invalid, "data file error").hint(format!("{}: {error}", file.display()))
-        }),
+        Ok(_) => {
+            give_to_owner(file);
+            sync_directory_of(file).map(|()| true).map_err(|error| {
+                ApiError::new(ErrorKind::Invalid, "data file error").hint(format!("{}: {error}", file.display()))
+            })
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => {
             Err(ApiError::new(ErrorKind::Invalid, "data file error").hint(format!("{}: {error}", file.display())))
