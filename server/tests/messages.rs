@@ -612,6 +612,24 @@ fn what_root_makes_while_the_server_is_down_belongs_to_the_servers_user() {
 }
 
 #[test]
+fn what_the_commands_never_send_is_refused_in_the_same_words() {
+    use lunette_server::admin::{Client, Field, InitiatorSettings, Request, SecretText};
+    let host = server();
+    host.silent("itadm create-initiator iqn.1998-01.com.vmware:esx1");
+    let client = Client::new(host.socket(), None);
+    let refused = |request: Request| client.execute(&request).unwrap_err().to_string();
+    let relative = Request::CreateLu { file: "disk".into(), size: None, properties: vec![], force: false };
+    assert!(refused(relative).contains("could not set filename"));
+    for (secret, words) in [("elevenbytes".to_owned(), "secret too short"), ("x".repeat(256), "secret too long")] {
+        let settings =
+            InitiatorSettings { chap_secret: Field::Set(SecretText::new(secret)), ..InitiatorSettings::default() };
+        let initiator = "iqn.1998-01.com.vmware:esx1".into();
+        let said = refused(Request::ModifyInitiator { initiator, settings });
+        assert!(said.contains("Error setting initiator properties: 22") && said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn manuals_and_completions_are_for_every_command() {
     let host = Host::new();
     let made = host.run("lunette man pages");
