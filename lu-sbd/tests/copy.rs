@@ -203,6 +203,28 @@ fn a_copy_waits_for_a_compare_and_write_at_the_destination_and_the_other_way_rou
 }
 
 #[test]
+fn what_a_lost_session_still_copies_to_another_unit_does_not_overwrite_what_comes_after() {
+    let mut site = two();
+    let (copied, new) = (pattern(8, 1), pattern(4, 2));
+    write(&mut site, 0, 0, &copied);
+    let list = list(&site, &[0, 1], vec![segment(0, 1, 0, 100, 8)], 1);
+    let data = list.encode_lid1();
+    site.hold = true;
+    site.start(0, 1, &cdb(0x83, 0, data.len()), &data, 0);
+    site.detach(1);
+    let over = site.start(1, 2, &write10(104, 4), &new, 0);
+    let beside = site.start(1, 2, &write10(108, 4), &new, 0);
+    assert_eq!(site.held.len(), 2, "the overlapping write is at the store though the piece is");
+    site.release(1);
+    assert!(site.ended.contains_key(&beside) && !site.ended.contains_key(&over));
+    site.release_all();
+    site.answer_of(over).good();
+    site.hold = false;
+    let found = site.run(1, 2, &read10(100, 12), &[], 12 * BLOCK as u32).good();
+    assert_eq!(found, [&copied[..4 * BLOCK], &new, &new].concat());
+}
+
+#[test]
 fn a_copy_with_a_long_identifier_may_go_on_in_the_background() {
     let mut site = two();
     let data = pattern(64, 4);

@@ -123,6 +123,8 @@ impl Lu {
             CopySource::Zeros => self.zeros(offset, length),
         };
         self.hand_out(Owner::Foreign(copy), nexus, Purpose::Write, op, fx);
+        // Who manages the copy may give it up, and nobody here would know: what comes later must not be overwritten.
+        self.claim(Owner::Foreign(copy), offset, offset + length);
         self.run(fx);
     }
 
@@ -145,6 +147,7 @@ impl Lu {
         if let Some(Foreign { from, token, .. }) = self.foreign.remove(copy) {
             let outcome = failure.map_or(Ok(()), |sense| Err(CopyRefusal::Sense(sense)));
             self.outbox.push(Outbound::Copied { to: from, token, outcome });
+            self.include(Owner::Foreign(copy), fx);
         }
     }
 

@@ -211,9 +211,14 @@ impl Lu {
         let writes = self.ops.iter().filter(|(_, op)| op.owner == owner && op.issued && op.purpose == Purpose::Write);
         let ranges: Vec<(u64, u64)> = writes.flat_map(|(_, op)| op.ranges.iter().copied()).collect();
         for (begin, end) in ranges {
-            let sequence = self.next_sequence();
-            self.exclusives.push(Exclusive { owner, begin, end, sequence, granted: true });
+            self.claim(owner, begin, end);
         }
+    }
+
+    /// Keeps whatever comes from now on out of a range until the owner gives it back.
+    pub(super) fn claim(&mut self, owner: Owner, begin: u64, end: u64) {
+        let sequence = self.next_sequence();
+        self.exclusives.push(Exclusive { owner, begin, end, sequence, granted: true });
     }
 
     /// Drops the operations of a task that were not handed out yet.
