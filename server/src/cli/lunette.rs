@@ -15,6 +15,8 @@ use super::help;
 use super::stmfadm::{done, unexpected};
 use super::terminal::{colour, complain, ctime, print, print_error, print_json};
 use crate::admin::{Answer, ApiError, ErrorKind, Explanation, LuInfo, Request, SessionInfo, StatusReport, Traffic};
+use crate::config_store::ConfigStore;
+use crate::default_state;
 
 /// A SCSI target in user space: block devices over iSCSI, administered by COMSTAR's commands.
 ///
@@ -210,10 +212,14 @@ enum ConfigCommand {
         #[command(flatten)]
         moves: Moves,
     },
-    /// Checks a document without a server or a state directory.
+    /// Checks a document without a server or a state directory; or, without one, the configuration in the state directory.
     Check {
         /// The document; '-' reads standard input.
-        file: PathBuf,
+        file: Option<PathBuf>,
+        /// Make the configuration in the state directory readable again: what can be read of it goes into a new file,
+        /// the old one stays beside it.
+        #[arg(long, conflicts_with = "file")]
+        repair: bool,
     },
 }
 
@@ -261,7 +267,7 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
         Command::Lu(LuCommand::ClearReservations { lu, json }) => {
             change(&mut backend, Request::ClearReservations { lu }, json)
         }
-        Command::Config(command) => config(&mut backend, command),
+        Command::Config(command) => config(&mut backend, &places, command),
         Command::Man { dir } => man(&dir),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -503,7 +509,7 @@ fn session_list(backend: &mut Backend, format: &Format) -> Result<ExitCode, ApiE
     Ok(ExitCode::SUCCESS)
 }
 
-fn config(backend: &mut Backend, command: ConfigCommand) -> Result<ExitCode, ApiError> {
+fn config(backend: &mut Backend, places: &Places, command: ConfigCommand) -> Result<ExitCode, ApiError> {
     let plan = |backend: &mut Backend, document: String, dry_run: bool, moves: Moves| {
         let Moves { paths: map_paths, portals: map_portals } = moves;
         match backend.call(Request::ImportConfiguration { document, dry_run, map_paths, map_portals })? {
@@ -535,11 +541,41 @@ fn config(backend: &mut Backend, command: ConfigCommand) -> Result<ExitCode, Api
             show(&lines, json);
             return Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        ConfigCommand::Check { file } => {
+        ConfigCommand::Check { file: Some(file), .. } => {
             let document = read(&file)?;
             crate::admin::check_document(&document)?;
         }
+        ConfigCommand::Check { file: None, repair } => {
+            let state = places.state.clone().unwrap_or_else(default_state);
+            return if repair { repair_state(&state) } else { check_state(&state) };
+        }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration in a state directory; exit status 1 if a part of it cannot be read.
+fn check_state(state: &std::path::Path) -> Result<ExitCode, ApiError> {
+    let problems = ConfigStore::check(state)?;
+    for problem in &problems {
+        print_error(&format!("{}: {}\n", problem.object, problem.reason));
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn repair_state(state: &std::path::Path) -> Result<ExitCode, ApiError> {
+    let Some(repair) = ConfigStore::repair(state)? else {
+        print("the configuration is whole: nothing was changed\n");
+        return Ok(ExitCode::SUCCESS);
+    };
+    if let Some(damage) = &repair.damage {
+        print_error(&format!("the configuration was damaged: {damage}\n"));
+    }
+    for problem in &repair.left_out {
+        print_error(&format!("{}: {}\n", problem.object, problem.reason));
+    }
+    let (kept, aside) = (repair.kept, repair.aside.display());
+    print(&format!("{kept} rows could be read and were kept; the old file is {aside}\n"));
+    print_error("\nhint: look through 'lunette config export', then 'lunette config import' what is missing\n");
     Ok(ExitCode::SUCCESS)
 }
 

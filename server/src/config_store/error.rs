@@ -72,7 +72,8 @@ impl StoreError {
                 format!("nothing was changed; give another --state, or move {} away to start empty", path.display())
             }
             Self::Corrupt { path, .. } => format!(
-                "nothing was changed; put a backup in its place, or move {} away and 'lunette config import' an export",
+                "nothing was changed; put a backup in the place of {}, or let 'lunette config check --repair' keep what \
+                 can be read, then 'lunette config import' an export",
                 path.display()
             ),
             Self::Version { .. } => "nothing was changed; use the version of lunette that wrote it".into(),

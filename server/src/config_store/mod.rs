@@ -8,6 +8,7 @@
 
 mod error;
 mod image;
+mod repair;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 pub use error::StoreError;
+pub use repair::Repair;
 
 use crate::model::{Configuration, Transaction};
 use image::Image;
@@ -73,8 +75,8 @@ impl ConfigStore {
         let lock = lock(state)?;
         let path = state.join(FILE_NAME);
         match examine(&path)? {
-            Examined::Valid => {}
-            Examined::Missing => create(state, &path)?,
+            Examined::Valid { .. } => {}
+            Examined::Missing => create(state, &path, &[])?,
         }
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(StoreError::io("open", &path))?;
         let database = Database::builder().set_cache_size(CACHE_BYTES).create_file(file);
@@ -181,7 +183,7 @@ fn lock(state: &Path) -> Result<File, StoreError> {
 }
 
 enum Examined {
-    Valid,
+    Valid { rows: Vec<Row>, problems: Vec<LoadProblem> },
     Missing,
 }
 
@@ -196,7 +198,7 @@ fn examine(path: &Path) -> Result<Examined, StoreError> {
         return Err(StoreError::Foreign { path: path.into() });
     }
     // redb's own consistency checks may panic on a file that was tampered with; that must not end the program.
-    let checked = std::panic::catch_unwind(|| -> Result<(), StoreError> {
+    let checked = std::panic::catch_unwind(|| -> Result<_, StoreError> {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(Image::new(bytes));
         let mut database = database.map_err(|error| StoreError::corrupt(path, &error))?;
         match database.check_integrity() {
@@ -204,24 +206,30 @@ fn examine(path: &Path) -> Result<Examined, StoreError> {
             Err(error) => return Err(StoreError::corrupt(path, &error)),
         }
         check_version(&database, path)?;
-        read_rows(&database, path).map(drop)
+        read_rows(&database, path)
     });
     match checked {
-        Ok(Ok(())) => Ok(Examined::Valid),
+        Ok(Ok((rows, problems))) => Ok(Examined::Valid { rows, problems }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StoreError::Corrupt { path: path.into(), reason: "its pages contradict each other".into() }),
     }
 }
 
-/// Makes an empty configuration beside its place and moves it there, so that the file is whole from the first moment.
-fn create(state: &Path, path: &Path) -> Result<(), StoreError> {
+/// Makes a configuration of these rows beside its place and moves it there, so that the file is whole from the first
+/// moment.
+fn create(state: &Path, path: &Path, rows: &[Row]) -> Result<(), StoreError> {
     let draft = path.with_extension("new");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(true).mode(0o600);
     let file = options.open(&draft).map_err(StoreError::io("create", &draft))?;
     give_to_owner(&file, state);
     let database = Database::builder().set_cache_size(CACHE_BYTES).create_file(file);
-    initialize(&database.map_err(|error| StoreError::corrupt(&draft, &error))?, &draft)?;
+    let database = database.map_err(|error| StoreError::corrupt(&draft, &error))?;
+    initialize(&database, &draft)?;
+    if !rows.is_empty() {
+        fill(&database, &draft, rows)?;
+    }
+    drop(database);
     std::fs::rename(&draft, path).map_err(StoreError::io("create", path))?;
     File::open(state).and_then(|directory| directory.sync_all()).map_err(StoreError::io("sync", state))
 }
@@ -241,6 +249,18 @@ fn initialize(database: &Database, path: &Path) -> Result<(), StoreError> {
     }
     write.commit().map_err(|error| failed(error.into()))?;
     check_version(database, path)
+}
+
+fn fill(database: &Database, path: &Path, rows: &[Row]) -> Result<(), StoreError> {
+    let failed = |error: redb::Error| StoreError::write(path, &error);
+    let write = database.begin_write().map_err(|error| failed(error.into()))?;
+    {
+        let mut table = write.open_table(ROWS).map_err(|error| failed(error.into()))?;
+        for row in rows {
+            table.insert(row.key().as_str(), row.encode().as_slice()).map_err(|error| failed(error.into()))?;
+        }
+    }
+    write.commit().map_err(|error| failed(error.into()))
 }
 
 fn check_version(database: &Database, path: &Path) -> Result<(), StoreError> {
@@ -269,16 +289,16 @@ fn read_rows(database: &Database, path: &Path) -> Result<(Vec<Row>, Vec<LoadProb
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for entry in table.iter().map_err(|error| corrupt(error.into()))? {
         let (key, value) = entry.map_err(|error| corrupt(error.into()))?;
-        match Row::decode(value.value()) {
-            Ok(row) if row.key() == key.value() => rows.push(row),
-            Ok(_) => problems.push(LoadProblem {
-                object: key.value().to_owned(),
-                reason: "the row stands under another object's name: left out".into(),
-            }),
-            Err(error) => {
-                problems.push(LoadProblem { object: key.value().to_owned(), reason: format!("{error}: left out") });
-            }
-        }
+        take_row(key.value(), value.value(), &mut rows, &mut problems);
     }
     Ok((rows, problems))
+}
+
+fn take_row(key: &str, value: &[u8], rows: &mut Vec<Row>, problems: &mut Vec<LoadProblem>) {
+    let reason = match Row::decode(value) {
+        Ok(row) if row.key() == key => return rows.push(row),
+        Ok(_) => "the row stands under another object's name: left out".into(),
+        Err(error) => format!("{error}: left out"),
+    };
+    problems.push(LoadProblem { object: key.to_owned(), reason });
 }

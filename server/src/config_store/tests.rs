@@ -292,3 +292,58 @@ fn the_files_are_the_owners_alone() {
     assert_eq!(mode(&state), 0o700);
     assert_eq!(mode(&state.join(FILE_NAME)), 0o600);
 }
+
+#[test]
+fn a_repair_keeps_what_can_be_read_and_the_old_file() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join(FILE_NAME);
+    assert_eq!(ConfigStore::repair(state.path()).unwrap(), None, "there is none");
+    let (store, mut whole, _) = ConfigStore::open(state.path()).unwrap();
+    let transaction = everything(&whole);
+    store.commit(&transaction).unwrap();
+    whole.commit(transaction);
+    drop(store);
+    assert_eq!(ConfigStore::repair(state.path()).unwrap(), None, "it is whole");
+    let good = std::fs::read(&path).unwrap();
+    let used: Vec<usize> = (MAGIC.len()..good.len()).filter(|&at| good[at] != 0).collect();
+    let (mut repaired, mut most) = (0, 0);
+    for &at in used.iter().step_by(used.len() / 40) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x55;
+        std::fs::write(&path, &bad).unwrap();
+        if !matches!(ConfigStore::check(state.path()), Err(StoreError::Corrupt { .. })) {
+            continue;
+        }
+        let repair = ConfigStore::repair(state.path()).unwrap().unwrap();
+        assert!(repair.damage.is_some());
+        assert_eq!(std::fs::read(&repair.aside).unwrap(), bad, "byte {at}: the old file is gone");
+        assert_eq!(ConfigStore::repair(state.path()).unwrap(), None, "byte {at}: still damaged");
+        assert!(ConfigStore::open(state.path()).is_ok());
+        repaired += 1;
+        most = most.max(repair.kept);
+        std::fs::remove_file(&repair.aside).unwrap();
+    }
+    assert!(repaired > 0 && most > 3, "{repaired} repaired, {most} rows at most");
+    std::fs::write(&path, "not ours").unwrap();
+    assert!(matches!(ConfigStore::repair(state.path()), Err(StoreError::Foreign { .. })));
+}
+
+#[test]
+fn a_repair_takes_rows_out_that_cannot_be_read() {
+    let state = tempfile::tempdir().unwrap();
+    let (store, mut configuration, _) = ConfigStore::open(state.path()).unwrap();
+    let transaction = everything(&configuration);
+    store.commit(&transaction).unwrap();
+    configuration.commit(transaction);
+    drop(store);
+    let database = Database::open(state.path().join(FILE_NAME)).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(ROWS).unwrap().insert("what/ever", b"\"settings\"".as_slice()).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    assert_eq!(ConfigStore::check(state.path()).unwrap().len(), 1);
+    let repair = ConfigStore::repair(state.path()).unwrap().unwrap();
+    assert_eq!((repair.damage, repair.left_out.len()), (None, 1));
+    assert_eq!(ConfigStore::check(state.path()).unwrap(), []);
+    assert_eq!(ConfigStore::open(state.path()).unwrap().1, configuration);
+}
