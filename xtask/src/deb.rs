@@ -1,4 +1,7 @@
-//! `cargo xtask deb`: the Debian package, by dpkg-deb from what stands in `packaging/`.
+//! `cargo deb`: the Debian package, by dpkg-deb from what stands in `packaging/`.
+//!
+//! The tool of that name packs files that are there; the manual pages and completions are made by the program that is
+//! packed, and its commands are links. So the command is our own, and needs nothing that Debian does not have.
 
 use crate::process::{capture, find, run_limited};
 use crate::workspace;
@@ -11,19 +14,19 @@ use std::time::Duration;
 const HELP: &str = "\
 Makes the Debian package of the server.
 
-Usage: cargo xtask deb [OPTIONS]
+Usage: cargo deb [OPTIONS]
 
 Options:
   --out DIR      Where to put it; the target directory if missing
   --binary PATH  Pack this program instead of building one in the release profile
 
-Example: cargo xtask deb --out /tmp
+Example: cargo deb --out /tmp
 ";
 
 /// Names of the commands that are links to the program.
 pub(crate) const LINKS: [&str; 5] = ["stmfadm", "sbdadm", "itadm", "fcinfo", "fcadm"];
 
-/// `cargo xtask deb`.
+/// `cargo deb`, or `cargo xtask deb`.
 pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
     let (mut out, mut binary) = (None, None);
     let mut words = arguments.iter();
