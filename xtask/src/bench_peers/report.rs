@@ -163,7 +163,7 @@ impl Report {
         for note in &self.notes {
             let _ = writeln!(out, "- {note}");
         }
-        let _ = write!(out, "## Aims\n\n{}\n## Figures\n\n{}{kept}", self.claims(), self.tables());
+        let _ = write!(out, "\n## Aims\n\n{}\n## Figures\n\n{}{kept}", self.claims(), self.tables());
         std::fs::write(path, out).with_context(|| format!("cannot write '{}'", path.display()))
     }
 }
