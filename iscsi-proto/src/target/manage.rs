@@ -70,6 +70,7 @@ impl Session {
         task.counted = !pdu.immediate;
         task.management = Some(Box::new(Management {
             function: pdu.function.function(),
+            referenced: None,
             answer: None,
             transfers: 0,
             acknowledgements: None,
@@ -129,8 +130,11 @@ impl Session {
     }
 
     fn raise(&mut self, handle: TaskHandle, function: TaskManagementFunction, referenced: Option<TaskHandle>) {
-        let Some(task) = self.tasks.get(handle) else { return };
+        let Some(task) = self.tasks.get_mut(handle) else { return };
         let (connection, lun) = (task.link, task.lun);
+        if let Some(management) = &mut task.management {
+            management.referenced = referenced;
+        }
         self.events.push_back(Event::TaskManagement(TaskManagement {
             request: handle,
             connection,
@@ -200,7 +204,17 @@ impl Session {
     /// To be called after [`task_aborted`](Self::task_aborted) of each task the function ended. The response leaves
     /// behind the responses of tasks that ended before. For functions that end several tasks it also waits for what
     /// RFC 7143 4.2.3.3 says, though not longer than [`SessionConfig::abort_wait`](super::SessionConfig::abort_wait).
-    pub fn task_management_response(&mut self, request: TaskHandle, response: TaskManagementResponse) {
+    ///
+    /// A unit may have ended the task that ABORT TASK means just before, and say that it does not exist, while the end is
+    /// still on its way from another thread. To the initiator the task is open: it is aborted, and its end, when it
+    /// comes, means nothing any more.
+    pub fn task_management_response(&mut self, request: TaskHandle, mut response: TaskManagementResponse) {
+        if response == TaskManagementResponse::TaskDoesNotExist
+            && let Some(task) = self.aborted_by(request)
+        {
+            self.task_aborted(task, false);
+            response = TaskManagementResponse::FunctionComplete;
+        }
         let Some(task) = self.tasks.get_mut(request) else { return };
         let tag = task.tag;
         let Some(management) = task.management.as_mut().filter(|management| management.answer.is_none()) else {
@@ -212,6 +226,14 @@ impl Session {
             self.end_affected(request);
         }
         self.settle();
+    }
+
+    /// The task that an ABORT TASK means, if its end has not been told.
+    fn aborted_by(&self, request: TaskHandle) -> Option<TaskHandle> {
+        let management = self.tasks.get(request)?.management.as_ref()?;
+        let task = self.tasks.get(management.referenced?)?;
+        let is_abort = management.function == Some(TaskManagementFunction::AbortTask);
+        (is_abort && management.answer.is_none() && task.phase == Phase::Active).then_some(task.handle)
     }
 
     /// Ends what a function covers and its response would overtake: tasks that have failed while their data is still

@@ -98,6 +98,8 @@ impl DataInBuffer {
 pub(super) struct Management {
     /// `None` for a code nobody assigned.
     pub(super) function: Option<TaskManagementFunction>,
+    /// The open task that ABORT TASK or QUERY TASK means.
+    pub(super) referenced: Option<TaskHandle>,
     /// The response, once it is known.
     pub(super) answer: Option<TaskManagementResponse>,
     /// Transfers of tasks it aborted that are still to come in.

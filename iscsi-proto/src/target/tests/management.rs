@@ -54,6 +54,23 @@ fn abort_task_names_the_task_and_its_answer_comes_back() {
 }
 
 #[test]
+fn the_end_of_a_task_that_is_still_on_its_way_does_not_follow_the_answer_to_its_abort() {
+    let mut rig = Rig::new();
+    let command = rig.read_command(512);
+    let (tag, number) = (command.initiator_task_tag, command.cmd_sn.0);
+    let task = rig.open(command);
+    let request = abort(&mut rig, tag, number);
+    rig.send(request);
+    let management = raised(&rig.events());
+    rig.session.task_management_response(management.request, Answer::TaskDoesNotExist);
+    assert_eq!(code(&rig.replies()), Code::FUNCTION_COMPLETE);
+    rig.session.send_data_in(task, 0, [payload(0, 512)]);
+    rig.good(task, 512);
+    assert!(rig.replies().is_empty());
+    assert_eq!(rig.session.open_tasks(), 0);
+}
+
+#[test]
 fn abort_task_of_another_lun_does_not_find_it() {
     let mut rig = Rig::new();
     let command = rig.read_command(512);
