@@ -69,6 +69,8 @@ struct Inner {
     /// Store operations that wait to be carried out, in the order in which they were asked for.
     jobs: VecDeque<Job>,
     hold_stores: bool,
+    /// The worker that reads no mail.
+    held_mail: Option<usize>,
     store_delay: Duration,
     store_rng: Rng,
 }
@@ -165,6 +167,7 @@ impl San {
             notices: Vec::new(),
             jobs: VecDeque::new(),
             hold_stores: false,
+            held_mail: None,
         })));
         san.add_target(TARGET);
         san
@@ -297,6 +300,13 @@ impl San {
     /// Holds store operations back from now on, or carries out those held and goes on.
     pub fn hold_stores(&self, hold: bool) {
         self.0.borrow_mut().hold_stores = hold;
+        self.settle();
+    }
+
+    /// Lets a worker find no mail from now on, as a thread that is at work on something else; or, with `None`, lets it
+    /// read what has come and go on.
+    pub fn hold_mail(&self, worker: Option<usize>) {
+        self.0.borrow_mut().held_mail = worker;
         self.settle();
     }
 
@@ -449,7 +459,9 @@ impl Inner {
         let now = self.time.now();
         let mut moved = false;
         for at in 0..self.workers.len() {
-            self.workers[at].handle_mail(now);
+            if self.held_mail != Some(at) {
+                self.workers[at].handle_mail(now);
+            }
             while let Some(job) = self.workers[at].poll_store() {
                 let nanos = u64::try_from(self.store_delay.as_nanos()).unwrap_or(u64::MAX);
                 let delay = if nanos == 0 { 0 } else { self.store_rng.below(nanos) };

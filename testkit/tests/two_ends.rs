@@ -2,7 +2,7 @@
 
 use iscsi_proto::pdu::{LoginStatus, TaskManagementFunctionCode, TaskManagementResponseCode};
 use lu_sbd::store::Operation;
-use scsi_core::{SenseKey, Status};
+use scsi_core::{SenseKey, Status, TaskAttribute};
 use std::time::Duration;
 use stmf::config::{GroupKind, NewView};
 use stmf::provider::StoreErrorKind;
@@ -248,6 +248,48 @@ fn a_reset_of_the_target_is_one_answer() {
     assert_eq!(response.response, TaskManagementResponseCode::FUNCTION_COMPLETE);
     let outcome = host.command(&Command::new(1, &TEST_UNIT_READY)).unwrap();
     assert_eq!(outcome.sense_data().unwrap().key, SenseKey::UNIT_ATTENTION);
+}
+
+/// Two hosts on two threads; a command of the first waits for a write of the second, and ends on the other thread. The
+/// first asks for `function` before it hears of that: whatever the unit says, no response may follow the answer.
+fn an_end_from_another_thread_and(function: TaskManagementFunctionCode) -> (San, Initiator<SanWire>) {
+    let san = San::new(2, 1);
+    san.disk(1, 0, 1 << 16);
+    let mut host = ready(&san, &plain(), LinkFaults::default());
+    let mut other = Initiator::new(san.connect(1, LinkFaults::default()));
+    other.login(&LoginOptions::normal("iqn.2026-11.test:other", TARGET)).unwrap();
+    assert!(!other.command(&Command::new(0, &TEST_UNIT_READY)).unwrap().is_good(), "the power-on unit attention");
+
+    san.hold_stores(true);
+    let write = other.start(&Command::write_blocks(0, 0, pattern(512, 1))).unwrap();
+    assert_eq!(san.held_stores(), 1);
+    let waits = Command { attribute: TaskAttribute::Ordered, ..Command::new(0, &TEST_UNIT_READY) };
+    let waits = host.start(&waits).unwrap();
+    san.settle();
+    san.hold_mail(Some(0));
+    san.hold_stores(false);
+    good(other.finish(write));
+
+    let response = host.task_management(function, 0, Some(waits)).unwrap();
+    assert_eq!(response.response, TaskManagementResponseCode::FUNCTION_COMPLETE);
+    assert!(host.forget(waits), "it was answered before");
+    // An answer to the command would be one to a command that is not open: the initiator does not let that pass.
+    san.hold_mail(None);
+    host.ping(b"").unwrap();
+    (san, host)
+}
+
+#[test]
+fn an_abort_is_not_followed_by_the_end_that_another_thread_sent() {
+    let (_, mut host) = an_end_from_another_thread_and(TaskManagementFunctionCode::ABORT_TASK);
+    good(host.command(&Command::new(0, &TEST_UNIT_READY)));
+}
+
+#[test]
+fn a_reset_of_the_unit_is_not_followed_by_the_end_that_another_thread_sent() {
+    let (_, mut host) = an_end_from_another_thread_and(TaskManagementFunctionCode::LOGICAL_UNIT_RESET);
+    let outcome = host.command(&Command::new(0, &TEST_UNIT_READY)).unwrap();
+    assert_eq!(outcome.sense_triple(), Some((6, 0x29, 0x03)));
 }
 
 #[test]
