@@ -11,12 +11,16 @@
 //! what it is when some are left out. [`shrink`] leaves out what a failure does not need.
 
 mod blocks;
+mod changes;
+mod deeds;
+mod healing;
 mod judge;
 #[cfg(feature = "mutations")]
 pub mod mutations;
 mod nexus;
 mod peer;
 mod plan;
+mod unit;
 mod world;
 
 use std::collections::BTreeMap;
