@@ -5,15 +5,15 @@ use scsi_core::{Lun, TaskAttribute, TaskManagementFunction};
 use smallvec::{SmallVec, smallvec};
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
-use stmf::provider::Segments;
 use stmf::provider::hba::{
-    ExchangeId, Hba, HbaControl, HbaEvent, HbaRequest, LinkService, PortId, RemotePort, Topology, Wwn,
+    ExchangeId, Hba, HbaControl, HbaEvent, HbaRequest, Link, LinkService, PortId, RemotePort, Topology, Wwn,
 };
+use stmf::provider::{PortError, Segments};
 
 use crate::engine::{Engine, EngineConfig, InitiatorEvent};
 use crate::wire::{
-    CtHeader, Els, ElsCommand, FcpCommand, FcpManagement, FcpResponse, FcpService, LoginParameters, LsReason, PrliPage,
-    flat, length,
+    CtCommand, CtHeader, Els, ElsCommand, FcpCommand, FcpManagement, FcpResponse, FcpService, LoginParameters,
+    LsReason, PrliPage, flat, length,
 };
 
 /// What an initiator sends.
@@ -60,6 +60,8 @@ pub enum Event {
     Answered(ExchangeId, Option<Vec<u8>>),
     /// Targets that the name server knows: the answer to [`Initiator::discover`].
     Found(Vec<PortId>),
+    /// The fabric tells that something about these ports is another; they may have forgotten the login.
+    Changed(Vec<PortId>),
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ enum Asked {
     Directory,
     Step,
     Find,
+    Name(PortId),
     Plogi(PortId),
     Prli(PortId),
     User,
@@ -89,6 +92,8 @@ pub struct Initiator {
     symbolic_name: String,
     parameters: FcpService,
     address: PortId,
+    link: Option<Link>,
+    names: HashMap<PortId, String>,
     fabric: bool,
     awaiting: bool,
     steps: u8,
@@ -113,6 +118,8 @@ impl Initiator {
             symbolic_name: symbolic_name.into(),
             parameters: FcpService::INITIATOR.and(FcpService::READ_XFER_RDY_DISABLED),
             address: PortId::NONE,
+            link: None,
+            names: HashMap::new(),
             fabric: false,
             awaiting: false,
             steps: 0,
@@ -145,6 +152,42 @@ impl Initiator {
         self.remotes.get(&id).map(|remote| remote.port_name)
     }
 
+    /// A port that is logged in to.
+    pub fn remote(&self, id: PortId) -> Option<&RemotePort> {
+        self.remotes.get(&id)
+    }
+
+    /// What the name server says that a port calls itself, once it is logged in to.
+    pub fn symbolic_name_of(&self, id: PortId) -> Option<&str> {
+        self.names.get(&id).map(String::as_str)
+    }
+
+    /// The link; `None` while it is down.
+    pub fn link(&self) -> Option<Link> {
+        self.link
+    }
+
+    /// Whether there is a fabric.
+    pub fn is_on_fabric(&self) -> bool {
+        self.fabric
+    }
+
+    /// Initialises the link anew.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn reset_link(&mut self, now: Instant) -> Result<(), PortError> {
+        self.hba.control(now, HbaControl::ResetLink)
+    }
+
+    /// Forgets a login without a word: the port is gone, or will be logged in to anew.
+    pub fn forget(&mut self, now: Instant, id: PortId) {
+        self.names.remove(&id);
+        if self.remotes.remove(&id).is_some() {
+            self.engine.handle_request(now, HbaRequest::Deregister(id));
+        }
+    }
+
     /// Moves everything that can be moved; `true` when there was anything.
     pub fn drive(&mut self, now: Instant) -> bool {
         self.engine.handle_timeout(now);
@@ -154,6 +197,7 @@ impl Initiator {
             match event {
                 HbaEvent::LinkUp(link) => {
                     self.reset();
+                    self.link = Some(link);
                     match link.topology {
                         Topology::PrivateLoop | Topology::Vn2Vn => self.come_up(now, link.port_id),
                         _ => {
@@ -353,6 +397,10 @@ impl Initiator {
                 }
                 Els::accept()
             }
+            Ok(Els::Rscn(pages)) => {
+                self.events.push_back(Event::Changed(pages.iter().map(|(_, id)| *id).collect()));
+                Els::accept()
+            }
             Ok(Els::Adisc { .. }) => {
                 let (port_name, node_name) = (self.hba.port_name(), self.hba.node_name());
                 Els::Adisc { port_name, node_name, port_id: self.address }.encode_adisc(ElsCommand::LS_ACC)
@@ -410,6 +458,11 @@ impl Initiator {
                 let others = ids.into_iter().filter(|&id| id != self.address).collect();
                 self.events.push_back(Event::Found(others));
             }
+            Asked::Name(id) => {
+                if let Some(name) = payload.as_deref().and_then(CtHeader::symbolic_name) {
+                    self.names.insert(id, name);
+                }
+            }
             Asked::Plogi(id) => match accepted.map(LoginParameters::decode) {
                 Some(Ok(parameters)) => {
                     let remote = RemotePort {
@@ -429,7 +482,13 @@ impl Initiator {
                 _ => self.events.push_back(Event::Refused(id, reason)),
             },
             Asked::Prli(id) => match accepted.map(PrliPage::decode) {
-                Some(Ok(page)) if page.flags & PrliPage::IMAGE_PAIR != 0 => self.events.push_back(Event::LoggedIn(id)),
+                Some(Ok(page)) if page.flags & PrliPage::IMAGE_PAIR != 0 => {
+                    self.events.push_back(Event::LoggedIn(id));
+                    if self.fabric {
+                        let payload = CtHeader::about(CtCommand::GSPN_ID, id);
+                        self.ask(now, Asked::Name(id), self.address, PortId::DIRECTORY, LinkService::Ct, payload);
+                    }
+                }
                 _ => self.events.push_back(Event::Refused(id, reason)),
             },
             Asked::User => self.events.push_back(Event::Answered(exchange, payload)),
@@ -443,7 +502,12 @@ impl Initiator {
         let payload = match self.steps {
             1 => CtHeader::register_fcp(id),
             2 => CtHeader::register_symbolic_port(id, &self.symbolic_name),
-            3 => return self.events.push_back(Event::Up(id)),
+            3 => {
+                let (controller, payload) = (PortId::FABRIC_CONTROLLER, Els::Scr { function: 3 }.encode());
+                self.ask(now, Asked::Step, from, controller, LinkService::Els, payload);
+                return;
+            }
+            4 => return self.events.push_back(Event::Up(id)),
             _ => return,
         };
         self.ask(now, Asked::Step, from, PortId::DIRECTORY, LinkService::Ct, payload);
@@ -489,6 +553,8 @@ impl Initiator {
         }
         self.asked.clear();
         self.remotes.clear();
+        self.names.clear();
+        self.link = None;
         self.address = PortId::NONE;
         (self.fabric, self.awaiting, self.steps, self.held) = (false, false, 0, None);
     }

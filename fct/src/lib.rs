@@ -47,4 +47,4 @@ pub mod soft;
 pub mod wire;
 
 pub use inbox::Wake;
-pub use port::{Port, PortConfig, PortEvent, PortInfo, PortState, PortType, RemoteInfo, StoreJob};
+pub use port::{Port, PortConfig, PortEvent, PortInfo, PortState, PortType, RemoteInfo, StoreJob, Traffic};

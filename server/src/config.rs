@@ -1,5 +1,6 @@
 //! Where a server keeps its state and where it listens.
 
+use crate::fc::FcDrivers;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub struct ServerConfig {
     /// How long a thread of the data path looks for work before it sleeps; zero, the default, sleeps at once. More
     /// buys latency with processor time.
     pub poll: Duration,
+    /// The drivers of Fibre Channel adapters.
+    pub fc_drivers: FcDrivers,
     /// What is logged, in the syntax of `tracing`'s filters: `info`, `lunette_server=debug,warn` ...
     pub log: String,
 }
@@ -41,6 +44,7 @@ impl Default for ServerConfig {
             metrics: None,
             threads: None,
             poll: Duration::ZERO,
+            fc_drivers: FcDrivers::default(),
             log: "info".into(),
         }
     }

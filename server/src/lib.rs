@@ -4,6 +4,7 @@
 //! - [`ServerConfig`]: where a server keeps its state and where it listens.
 //! - [`model`]: everything an administrator configures, as one value; [`config_store`] keeps it on disk.
 //! - [`admin`]: the operations on it, the management API on a Unix socket, and its client.
+//! - [`fc`]: Fibre Channel ports, and how a driver's author adds an adapter.
 //! - [`cli`]: `lunette` and the commands of COMSTAR.
 
 pub mod admin;
@@ -13,6 +14,7 @@ mod clock;
 mod config;
 pub mod config_store;
 mod driver;
+pub mod fc;
 mod host;
 pub mod model;
 mod server;

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use stmf::Guid;
+use stmf::provider::hba::Wwn;
+
+use crate::fc::{FcMode, FcPort};
 
 /// What is needed to register a logical unit again after a restart. Everything else about it stands in the metadata
 /// beside its data, so that it travels with them.
@@ -29,6 +32,8 @@ pub struct Configuration {
     pub iscsi: iscsit::config::Config,
     /// The logical units.
     pub lus: BTreeMap<Guid, LuRecord>,
+    /// The Fibre Channel ports, by port name.
+    pub fc_ports: BTreeMap<Wwn, FcPort>,
     /// The relative target port identifier of each target, by folded name: given once and kept, since persistent
     /// reservations and multipath software know ports by it.
     pub ports: BTreeMap<String, u16>,
@@ -43,6 +48,8 @@ pub struct Transaction {
     pub iscsi: Vec<iscsit::config::Change>,
     /// Logical units to add or to replace (`Some`), or to forget (`None`).
     pub lus: Vec<(Guid, Option<LuRecord>)>,
+    /// Fibre Channel ports to add or to replace (`Some`), or to forget (`None`).
+    pub fc_ports: Vec<(Wwn, Option<FcPort>)>,
     /// Relative target port identifiers to give or to free.
     pub ports: Vec<(String, Option<u16>)>,
 }
@@ -53,6 +60,7 @@ impl Transaction {
         self.stmf.as_ref().is_none_or(|change| change.edits().is_empty())
             && self.iscsi.is_empty()
             && self.lus.is_empty()
+            && self.fc_ports.is_empty()
             && self.ports.is_empty()
     }
 }
@@ -70,6 +78,12 @@ impl Configuration {
             match record {
                 Some(record) => self.lus.insert(guid, record),
                 None => self.lus.remove(&guid),
+            };
+        }
+        for (name, port) in transaction.fc_ports {
+            match port {
+                Some(port) => self.fc_ports.insert(name, port),
+                None => self.fc_ports.remove(&name),
             };
         }
         for (target, port) in transaction.ports {
@@ -97,9 +111,16 @@ impl Configuration {
         names.filter_map(|(port, kept)| Some((port, *self.ports.get(&kept)?))).collect()
     }
 
+    /// The Fibre Channel ports that are targets.
+    pub fn fc_targets(&self) -> impl Iterator<Item = &FcPort> {
+        self.fc_ports.values().filter(|port| port.mode == FcMode::Target)
+    }
+
     /// What numbers are to be given, and freed, so that every port of every target has one that stays its own.
     pub fn unnumbered_ports(&self) -> Vec<(String, Option<u16>)> {
-        let wanted: BTreeSet<String> = self.iscsi.targets().flat_map(Self::port_names).map(|(_, kept)| kept).collect();
+        let fibre_channel = self.fc_targets().map(FcPort::device_name);
+        let iscsi = self.iscsi.targets().flat_map(Self::port_names).map(|(_, kept)| kept);
+        let wanted: BTreeSet<String> = iscsi.chain(fibre_channel).collect();
         let target = |kept: &str| kept.rsplit_once(",t,0x").map_or(kept.to_owned(), |(target, _)| target.to_owned());
         let mut changes: Vec<(String, Option<u16>)> =
             self.ports.keys().filter(|kept| !wanted.contains(&target(kept))).map(|kept| (kept.clone(), None)).collect();

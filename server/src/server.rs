@@ -90,6 +90,7 @@ impl Server {
         let mut options = HostOptions { threads: config.threads.map(NonZeroUsize::get), ..HostOptions::default() };
         options.limits.poll = config.poll;
         options.audit = Some(engine.audit_log());
+        options.fc_drivers = config.fc_drivers.clone();
         let failure: Arc<Notify> = Arc::default();
         let host = start_host(&options, engine.configuration(), &failure)?;
         let engine = Arc::new(Mutex::new(engine));
@@ -110,6 +111,7 @@ impl Server {
     fn take_over(&mut self, config: &ServerConfig, sockets: Sockets) -> Result<(), StartError> {
         let Some(engine) = &self.engine else { return Ok(()) };
         engine.lock().unwrap_or_else(PoisonError::into_inner).attach(Arc::clone(&self.host) as Arc<dyn Live>);
+        self.host.follow_fc(engine.lock().unwrap_or_else(PoisonError::into_inner).configuration());
         let mut portals = self.host.adopt_default_portals(sockets.portals).map_err(StartError::System)?;
         portals.extend(self.host.open_default_portals(&config.portals)?);
         let admin = match sockets.management {

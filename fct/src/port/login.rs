@@ -140,6 +140,7 @@ impl Port {
             })
             .map_err(|error| error.to_string())?;
         self.nexuses.insert(session.id(), id);
+        self.session_traffic.insert(session.id(), super::Traffic::default());
         remote.session = Some(session);
         let port_name = remote.port.port_name;
         self.tell(PortEvent::LoggedIn(port_name));
@@ -211,6 +212,7 @@ impl Port {
         let port_name = remote.port.port_name;
         let nexus = session.id();
         self.nexuses.remove(&nexus);
+        self.session_traffic.remove(&nexus);
         self.drop_tasks(now, nexus);
         session.close();
         self.tell(PortEvent::LoggedOut { port_name, reason });

@@ -5,8 +5,10 @@ mod info;
 mod link_service;
 mod login;
 mod tasks;
+mod traffic;
 
 pub use info::{PortEvent, PortInfo, PortState, PortType, RemoteInfo};
+pub use traffic::Traffic;
 
 use bytes::Bytes;
 use scsi_core::ProtocolId;
@@ -74,6 +76,8 @@ pub struct StoreJob {
 
 /// How long to wait before another FLOGI.
 const FLOGI_RETRY: Duration = Duration::from_secs(2);
+/// Events of the adapter that are taken at a time.
+const EVENTS_AT_A_TIME: usize = 1024;
 /// Link services of ours that may be unanswered; further ones are not sent.
 const MAX_REQUESTS: usize = 1024;
 /// LOGO and PRLO to strangers that may be unanswered.
@@ -183,6 +187,8 @@ pub struct Port {
     bursts: usize,
     stores: VecDeque<StoreJob>,
     events: VecDeque<PortEvent>,
+    traffic: Traffic,
+    session_traffic: HashMap<NexusId, Traffic>,
     next_request: u64,
 }
 
@@ -234,6 +240,8 @@ impl Port {
             bursts: 0,
             stores: VecDeque::new(),
             events: VecDeque::new(),
+            traffic: Traffic::default(),
+            session_traffic: HashMap::new(),
             next_request: 1,
         })
     }
@@ -244,14 +252,19 @@ impl Port {
     }
 
     /// Takes what the adapter and other threads have, looks at deadlines, and gives the adapter what there is for it.
-    pub fn drive(&mut self, now: Instant) {
+    /// `true`: the adapter has more than is taken at a time; drive it again when other work has had its turn.
+    pub fn drive(&mut self, now: Instant) -> bool {
         self.follow_switch(now);
         self.take_mail(now);
         self.end_terminated(now);
         self.take_deadlines(now);
+        let mut left = EVENTS_AT_A_TIME;
         loop {
             let mut progress = false;
-            while let Some(event) = self.hba.poll_event(now) {
+            while left > 0
+                && let Some(event) = self.hba.poll_event(now)
+            {
+                left -= 1;
                 progress = true;
                 self.take_from_adapter(now, event);
                 self.take_from_engine(now);
@@ -259,8 +272,8 @@ impl Port {
             self.take_from_engine(now);
             self.start_bursts(now);
             progress |= self.give_to_adapter(now);
-            if !progress {
-                break;
+            if !progress || left == 0 {
+                return left == 0;
             }
         }
     }
@@ -275,9 +288,9 @@ impl Port {
     }
 
     /// The duty to report the outcome of a job that is started and not waited for; the outcome comes by mail.
-    pub fn completion(&self, job: &StoreJob) -> StoreCompletion {
-        let sink = Sink { inbox: Arc::clone(&self.inbox), lu: Arc::clone(&job.lu), stmf: Arc::clone(&self.stmf) };
-        StoreCompletion::new(Arc::new(sink), &job.request)
+    pub fn completion(&self, lu: &Arc<dyn LogicalUnit>, request: &StoreRequest) -> StoreCompletion {
+        let sink = Sink { inbox: Arc::clone(&self.inbox), lu: Arc::clone(lu), stmf: Arc::clone(&self.stmf) };
+        StoreCompletion::new(Arc::new(sink), request)
     }
 
     /// Takes the outcome of a store operation; [`drive`](Self::drive) the port afterwards.

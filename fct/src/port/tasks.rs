@@ -23,6 +23,7 @@ pub(super) struct Task {
     remote: PortId,
     lun: Lun,
     lu: Option<Arc<dyn LogicalUnit>>,
+    opcode: u8,
     data_in: u32,
     data_out: u32,
     /// Bytes sent.
@@ -33,6 +34,12 @@ pub(super) struct Task {
     wanted: VecDeque<(u32, u32)>,
     receiving: bool,
     queued: bool,
+}
+
+impl Task {
+    pub(super) fn nexus(&self) -> NexusId {
+        self.nexus
+    }
 }
 
 /// A task management function that has not ended.
@@ -79,6 +86,7 @@ impl Port {
             remote: from,
             lun: command.lun,
             lu: None,
+            opcode: command.cdb.first().copied().unwrap_or(0),
             data_in,
             data_out,
             sent: 0,
@@ -278,6 +286,10 @@ impl Port {
         let Some(task) = self.remove_task(tag) else { return };
         if self.managing.contains_key(&TaskTag(tag.0 | ABORT)) {
             return;
+        }
+        self.traffic.count(task.opcode, completion.data_length, completion.status);
+        if let Some(traffic) = self.session_traffic.get_mut(&task.nexus) {
+            traffic.count(task.opcode, completion.data_length, completion.status);
         }
         let expected = u64::from(if task.data_in > 0 { task.data_in } else { task.data_out });
         let moved = completion.data_length;

@@ -44,6 +44,9 @@ struct Registration {
     wants_changes: bool,
 }
 
+/// Ports of the switch.
+const SWITCH_PORTS: u8 = 250;
+
 /// Frames that wait for a port; further ones are lost, as a switch loses what it cannot deliver.
 const MAX_OUTBOUND: usize = 4096;
 
@@ -64,7 +67,36 @@ impl Fabric {
 
     /// Plugs in an end; its address. At most 250 make sense.
     pub fn attach(&mut self, end: WireEnd) -> PortId {
-        let address = PortId::from_bytes([self.config.domain, self.ports.len() as u8 + 3, 0]);
+        let number = self.ports.len() as u8;
+        self.plug(number, end)
+    }
+
+    /// Plugs an end into the switch port of that number, 0 to 249, or into the lowest free one; its address. A port is
+    /// free when nothing was ever plugged in, or the other end of what was is dropped. `None`: there is no free one.
+    pub fn attach_at(&mut self, number: Option<u8>, end: WireEnd) -> Option<PortId> {
+        self.ports.retain(|port| !port.end.is_alone());
+        let free = |number: &u8| {
+            let address = self.address(*number);
+            self.ports.iter().all(|port| port.address != address)
+        };
+        let number = match number {
+            Some(number) => Some(number).filter(|number| *number < SWITCH_PORTS && free(number)),
+            None => (0..SWITCH_PORTS).find(free),
+        };
+        number.map(|number| self.plug(number, end))
+    }
+
+    /// The next deadline.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.ports.iter().filter_map(|port| port.engine.poll_timeout()).min()
+    }
+
+    fn address(&self, number: u8) -> PortId {
+        PortId::from_bytes([self.config.domain, number.wrapping_add(3), 0])
+    }
+
+    fn plug(&mut self, number: u8, end: WireEnd) -> PortId {
+        let address = self.address(number);
         end.switch(true);
         let told = (false, end.link().1);
         let mut engine = Engine::new(EngineConfig::default());

@@ -31,6 +31,8 @@ struct State {
     queues: [VecDeque<FcFrame>; 2],
     /// Whether each end is switched on.
     on: [bool; 2],
+    /// Whether each end is dropped.
+    gone: [bool; 2],
     wakes: [Option<Wake>; 2],
     lost: u64,
 }
@@ -79,6 +81,7 @@ impl Wire {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             queues: Default::default(),
             on: [false; 2],
+            gone: [false; 2],
             wakes: [None, None],
             lost: 0,
         })))
@@ -142,6 +145,11 @@ impl WireEnd {
         (state.carries(), state.flaps)
     }
 
+    /// Whether the other end was dropped: nobody will switch it on again.
+    pub fn is_alone(&self) -> bool {
+        lock(&self.state).gone[1 - self.end]
+    }
+
     /// Sends a frame.
     ///
     /// # Errors
@@ -189,8 +197,11 @@ impl WireEnd {
 
 impl Drop for WireEnd {
     fn drop(&mut self) {
-        lock(&self.state).wakes[self.end] = None;
         self.switch(false);
+        let mut state = lock(&self.state);
+        state.wakes[self.end] = None;
+        state.gone[self.end] = true;
+        state.wake(1 - self.end);
     }
 }
 

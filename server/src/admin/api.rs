@@ -6,8 +6,11 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use stmf::config::GroupKind;
+
+use crate::fc::FcMode;
 use zeroize::ZeroizeOnDrop;
 
+use super::fibre_channel::FcPortInfo;
 use super::live::{DataPath, ObjectState, SessionInfo, Statistics, Traffic};
 
 /// One operation. Over HTTP it is `POST /v1/<operation>` with the parameters as a JSON object.
@@ -251,6 +254,47 @@ pub enum Request {
     },
     /// Shows the defaults.
     ListDefaults {},
+
+    /// Makes a Fibre Channel port: opens an adapter and joins it to the framework.
+    CreateFcPort {
+        /// The driver that opens the adapter, as `softfc`.
+        driver: String,
+        /// Which end it is.
+        #[serde(default)]
+        mode: FcMode,
+        /// Its port name, 16 digits; one is made up if missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port_name: Option<String>,
+        /// Its node name; one that goes with the port name if missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node_name: Option<String>,
+        /// The driver's options.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        options: BTreeMap<String, String>,
+    },
+    /// Forgets a Fibre Channel port and closes its adapter.
+    DeleteFcPort {
+        /// Its port name.
+        port: String,
+    },
+    /// Lists the Fibre Channel ports by port name, with their links and who is logged in.
+    ListFcPorts {
+        /// Ask the targets that initiator ports are logged in to for their logical units.
+        #[serde(default)]
+        units: bool,
+    },
+    /// Initialises the link of a Fibre Channel port anew.
+    ResetFcLink {
+        /// Its port name.
+        port: String,
+    },
+    /// Unplugs the cable of a Fibre Channel port in software, or plugs it in.
+    SetFcLink {
+        /// Its port name.
+        port: String,
+        /// Whether it is to be plugged in.
+        plugged: bool,
+    },
 
     /// Lists the sessions, the oldest first.
     ListSessions {},
@@ -501,6 +545,8 @@ pub enum Answer {
     Initiators(Vec<InitiatorInfo>),
     /// The defaults.
     Defaults(DefaultsInfo),
+    /// Fibre Channel ports.
+    FcPorts(Vec<FcPortInfo>),
     /// Sessions.
     Sessions(Vec<SessionInfo>),
     /// Counters.
@@ -572,8 +618,11 @@ pub struct StatusReport {
     pub load: Option<Traffic>,
     /// The logical units.
     pub lus: Vec<LuInfo>,
-    /// The targets.
+    /// The iSCSI targets.
     pub targets: Vec<TargetInfo>,
+    /// The Fibre Channel ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fc_ports: Vec<FcPortInfo>,
     /// The sessions.
     pub sessions: Vec<SessionInfo>,
     /// What needs an administrator's attention.
@@ -657,11 +706,11 @@ pub struct PortInfo {
     pub name: String,
     /// Its state.
     pub state: ObjectState,
-    /// The port provider: `iscsit`.
+    /// The port provider: `iscsit`, or the name of the Fibre Channel adapter's driver.
     pub provider: String,
     /// Its alias.
     pub alias: Option<String>,
-    /// The protocol: `iSCSI`.
+    /// The protocol: `iSCSI` or `Fibre Channel`.
     pub protocol: String,
     /// Its sessions, the newest last.
     pub sessions: Vec<SessionInfo>,

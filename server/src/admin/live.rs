@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use stmf::Guid;
 use stmf::provider::LogicalUnit;
 
+use super::fibre_channel::FcPortInfo;
+use crate::fc::{FcDrivers, FcPort, Wwn};
 use crate::model::{Configuration, Transaction};
 
 /// The live objects: logical units, targets and sessions of a running server.
@@ -79,6 +81,45 @@ pub trait Live: Send + Sync {
     /// What outside of the server does not answer as it should, one line each, for the status.
     fn troubles(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Whether a Fibre Channel port can be configured.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check_fc_port(&self, port: &FcPort) -> Result<(), String> {
+        FcDrivers::default().check(port)
+    }
+
+    /// The Fibre Channel ports that are open or should be: [`FcPortInfo::port_name`], `problem` and `adapter` are
+    /// filled in. `units`: initiators ask what logical units they see, which takes its time.
+    fn fc_ports(&self, units: bool) -> Vec<FcPortInfo> {
+        let _ = units;
+        Vec::new()
+    }
+
+    /// The provider and the alias of a Fibre Channel target by its folded name.
+    fn fc_target(&self, name: &str) -> Option<(String, Option<String>)> {
+        let _ = name;
+        None
+    }
+
+    /// Initialises the link of a Fibre Channel port anew.
+    ///
+    /// # Errors
+    /// [`LiveError::NotFound`]; what the driver says.
+    fn reset_fc_link(&self, port: Wwn) -> Result<(), LiveError> {
+        let _ = port;
+        Err(LiveError::NotFound)
+    }
+
+    /// Plugs in or unplugs the cable of a Fibre Channel port in software.
+    ///
+    /// # Errors
+    /// [`LiveError::NotFound`]; [`LiveError::Failed`] for a cable of metal or glass.
+    fn set_fc_link(&self, port: Wwn, plugged: bool) -> Result<(), LiveError> {
+        let _ = (port, plugged);
+        Err(LiveError::NotFound)
     }
 
     /// Counters of targets and sessions, and of logical units as far as the port providers know them.

@@ -11,6 +11,7 @@
 mod api;
 mod client;
 mod engine;
+pub(crate) mod fibre_channel;
 mod http;
 mod live;
 mod metrics;
@@ -19,6 +20,7 @@ mod openapi;
 pub use api::*;
 pub use client::{Client, ClientError};
 pub use engine::{Engine, check_document};
+pub use fibre_channel::{FcAdapterInfo, FcLinkStatistics, FcPortInfo, FcRemoteInfo, FcUnitInfo};
 pub(crate) use http::serve_on;
 pub use http::{ManagementServer, serve};
 pub use live::{DataPath, Latency, Live, LiveError, ObjectState, SessionInfo, Statistics, Traffic};

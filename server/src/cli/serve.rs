@@ -16,6 +16,7 @@ use super::lunette::{DemoArguments, ServeArguments};
 use super::terminal::{complain, print, print_error};
 use crate::admin::{Answer, ApiError, Done, Request, TargetSettings};
 use crate::config::ServerConfig;
+use crate::fc::FcDrivers;
 use crate::server::{RunError, Server, StartError, StopSignals};
 use crate::system::Sockets;
 
@@ -43,6 +44,7 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
         metrics: arguments.metrics,
         threads: arguments.threads,
         poll: Duration::from_micros(arguments.poll_us.into()),
+        fc_drivers: FcDrivers::default(),
         log: arguments.log,
     };
     let mut signals = match StopSignals::watch() {

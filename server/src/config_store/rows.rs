@@ -8,8 +8,10 @@ use iscsit::config::{
 };
 use serde::{Deserialize, Serialize};
 use stmf::config::Edit;
+use stmf::provider::hba::Wwn;
 
 use super::LoadProblem;
+use crate::fc::FcPort;
 use crate::model::{Configuration, LuRecord, Transaction};
 
 /// One object as it is stored. Secrets stand in clear text: the file is its owner's alone, and CHAP needs them.
@@ -22,6 +24,7 @@ pub(super) enum Row {
     Initiator(InitiatorRow),
     IscsiDefaults(DefaultsRow),
     Lu(LuRecord),
+    FcPort(FcPort),
     Port { target: String, number: u16 },
 }
 
@@ -88,6 +91,7 @@ impl Row {
             Self::Initiator(row) => initiator_key(&row.name),
             Self::IscsiDefaults(_) => DEFAULTS_KEY.into(),
             Self::Lu(record) => lu_key(record.guid),
+            Self::FcPort(port) => fc_port_key(port.port_name),
             Self::Port { target, .. } => port_key(target),
         }
     }
@@ -109,6 +113,10 @@ fn initiator_key(name: &IscsiName) -> String {
 
 fn lu_key(guid: stmf::Guid) -> String {
     format!("lu/{guid:X}")
+}
+
+fn fc_port_key(name: Wwn) -> String {
+    format!("fc-port/{name}")
 }
 
 fn port_key(target: &str) -> String {
@@ -138,6 +146,9 @@ pub(super) fn edits(transaction: &Transaction) -> Vec<(String, Option<Row>)> {
     for (guid, record) in &transaction.lus {
         edits.push((lu_key(*guid), record.clone().map(Row::Lu)));
     }
+    for (name, port) in &transaction.fc_ports {
+        edits.push((fc_port_key(*name), port.clone().map(Row::FcPort)));
+    }
     for (target, number) in &transaction.ports {
         let row = number.map(|number| Row::Port { target: target.clone(), number });
         edits.push((port_key(target), row));
@@ -161,6 +172,9 @@ pub(super) fn assemble(rows: Vec<Row>) -> (Configuration, Vec<LoadProblem>) {
             Row::IscsiDefaults(row) => defaults = row.into(),
             Row::Lu(record) => {
                 configuration.lus.insert(record.guid, record);
+            }
+            Row::FcPort(port) => {
+                configuration.fc_ports.insert(port.port_name, port);
             }
             Row::Port { target, number } if number > 0 && numbers.insert(number) => {
                 configuration.ports.insert(target, number);

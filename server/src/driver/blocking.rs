@@ -140,6 +140,13 @@ impl Blocking {
         self.shared.call_for_help(state);
     }
 
+    /// Begins an operation that may wait: by the store itself where it is asynchronous, else in the pool.
+    pub(crate) fn begin(&self, lu: Arc<dyn LogicalUnit>, request: StoreRequest, completion: StoreCompletion) {
+        if let Err((request, completion)) = lu.start(request, completion) {
+            self.submit(BlockingJob::Store { lu, request, completion });
+        }
+    }
+
     /// Waits until no operation of a unit is queued or under way; `false` if that takes longer than `time`.
     pub(crate) fn drain(&self, lu: &Arc<dyn LogicalUnit>, time: Duration) -> bool {
         let key = unit_key(lu);

@@ -6,7 +6,7 @@
 mod connections;
 mod transfer;
 
-use super::blocking::{Blocking, BlockingJob};
+use super::blocking::Blocking;
 use super::chunks::ChunkClass;
 use super::counters::Counters;
 use super::half_open::{HalfOpen, Serial};
@@ -275,9 +275,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         let lu = Arc::clone(P::unit(&ticket));
         let inbox = Arc::clone(&self.parts.inboxes[self.parts.index]);
         let completion = StoreCompletion::new(Arc::new(StoreReturn { ticket, inbox }), &request);
-        if let Err((request, completion)) = lu.start(request, completion) {
-            self.parts.pool.submit(BlockingJob::Store { lu, request, completion });
-        }
+        self.parts.pool.begin(lu, request, completion);
     }
 
     fn act(&mut self, action: Action<P::Conn, P::Parcel>, now: Instant) {

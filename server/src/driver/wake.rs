@@ -1,9 +1,10 @@
 //! Waking a thread that may sleep in the system.
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
@@ -40,6 +41,29 @@ impl Wake {
     /// Whether somebody woke the thread, which is awake, since the last [`take`](Self::take).
     pub(crate) fn is_woken(&self) -> bool {
         self.state.load(Ordering::SeqCst) == WOKEN
+    }
+
+    /// Sleeps until woken, until one of these descriptors is readable or broken, or for so long; the numbers of the
+    /// descriptors that are. For threads that have no [`Net`](super::net::Net) to wait with.
+    pub(crate) fn sleep<'a>(
+        &self,
+        time: Option<Duration>,
+        descriptors: impl IntoIterator<Item = BorrowedFd<'a>>,
+    ) -> Vec<usize> {
+        let mut watched: Vec<PollFd<'_>> = vec![PollFd::new(&self.event, PollFlags::IN)];
+        for descriptor in descriptors {
+            watched.push(PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        }
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        if poll(&mut watched, time.as_ref()).is_err() {
+            // A signal: whoever sleeps looks after everything anyway.
+            return Vec::new();
+        }
+        if !watched[0].revents().is_empty() {
+            let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        }
+        let ready = watched[1..].iter().enumerate().filter(|(_, watched)| !watched.revents().is_empty());
+        ready.map(|(number, _)| number).collect()
     }
 
     /// The thread is awake again; `true` if somebody woke it since the last call.

@@ -1,5 +1,5 @@
-//! A thread that looks after what takes its time: targets whose sessions are ending, portals that cannot be opened yet,
-//! addresses that come and go. Without any of these it sleeps for ever.
+//! A thread that looks after what takes its time: targets whose sessions are ending, portals and adapters that cannot be
+//! opened yet, addresses that come and go. Without any of these it sleeps for ever.
 
 use super::Host;
 use std::io;
@@ -99,6 +99,7 @@ fn run(host: &Weak<Host>, shared: &Shared) {
         let Some(host) = host.upgrade() else { return };
         let ending = host.see_off();
         host.follow_isns();
+        let retry = host.retry_fc();
         let care = host.portals_need_care();
         if care {
             host.refresh_advertised();
@@ -106,7 +107,7 @@ fn run(host: &Weak<Host>, shared: &Shared) {
         }
         next = if ending {
             Some(Instant::now() + SOON)
-        } else if care {
+        } else if care || retry {
             Some(Instant::now() + LATER)
         } else {
             None

@@ -1,11 +1,14 @@
 //! The live objects as the management plane sees them.
 
 use super::Host;
+use crate::admin::fibre_channel::FcPortInfo;
 use crate::admin::{DataPath, Live, LiveError, ObjectState, SessionInfo, Statistics};
+use crate::fc::FcPort;
 use crate::model::{Configuration, Transaction};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use stmf::provider::LogicalUnit;
+use stmf::provider::hba::Wwn;
 use stmf::{Guid, NexusId, State, StmfError, Termination};
 
 /// How long the store operations of a unit that goes may take.
@@ -15,6 +18,9 @@ impl Live for Host {
     fn apply(&self, configuration: &Configuration, transaction: &Transaction) {
         if !transaction.iscsi.is_empty() {
             self.follow(&configuration.iscsi);
+        }
+        if !transaction.fc_ports.is_empty() {
+            self.follow_fc(configuration);
         }
         if !transaction.iscsi.is_empty() || !transaction.ports.is_empty() {
             self.tell_ports(configuration);
@@ -109,16 +115,42 @@ impl Live for Host {
 
     fn statistics(&self) -> Statistics {
         let report = self.provider.traffic();
+        let fibre_channel = self.fc_traffic();
         let name = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
-        Statistics {
+        let mut statistics = Statistics {
             lus: report.lus.into_iter().map(|(guid, traffic)| (name(guid), traffic.into())).collect(),
             targets: report.targets.into_iter().map(|(target, traffic)| (target, traffic.into())).collect(),
             sessions: report.sessions.into_iter().map(|(session, traffic)| (session, traffic.into())).collect(),
+        };
+        for (target, traffic, sessions) in fibre_channel {
+            statistics.targets.insert(target, traffic);
+            statistics.sessions.extend(sessions);
         }
+        statistics
     }
 
     fn troubles(&self) -> Vec<String> {
         Host::troubles(self)
+    }
+
+    fn check_fc_port(&self, port: &FcPort) -> Result<(), String> {
+        self.check_fc(port)
+    }
+
+    fn fc_ports(&self, units: bool) -> Vec<FcPortInfo> {
+        self.list_fc(units)
+    }
+
+    fn fc_target(&self, name: &str) -> Option<(String, Option<String>)> {
+        self.stmf.target(name).ok().map(|target| (target.provider, target.alias))
+    }
+
+    fn reset_fc_link(&self, port: Wwn) -> Result<(), LiveError> {
+        self.reset_fc(port)
+    }
+
+    fn set_fc_link(&self, port: Wwn, plugged: bool) -> Result<(), LiveError> {
+        self.plug_fc(port, plugged)
     }
 
     fn end_session(&self, id: u64) -> Result<(), LiveError> {

@@ -2,6 +2,7 @@
 //!
 //! A host is made from a configuration and follows its changes; it never writes one.
 
+mod fc;
 mod interfaces;
 mod isns;
 mod keeper;
@@ -13,7 +14,9 @@ mod worker;
 
 use crate::audit::{AuditLog, LoginLog};
 use crate::driver::{Blocking, BlockingJob, BlockingPool, Driver, Interface, Limits, ThreadStatistics};
+use crate::fc::FcDrivers;
 use crate::model::Configuration;
+use fc::{FcPorts, Surroundings};
 use iscsit::config::{Config, Target};
 use iscsit::{Entropy, Provider, ProviderConfig};
 use isns::Isns;
@@ -49,12 +52,15 @@ pub(crate) struct HostOptions {
     pub(crate) limits: Limits,
     /// Where logins are kept.
     pub(crate) audit: Option<Arc<AuditLog>>,
+    /// Drivers of Fibre Channel adapters.
+    pub(crate) fc_drivers: FcDrivers,
 }
 
 /// See the module. Stop it by [`shut_down`](Self::shut_down); dropping it breaks connections off.
 pub(crate) struct Host {
     // The order is that of dropping: first who may ask for work, last who does it.
     keeper: Keeper,
+    fc: FcPorts,
     driver: Driver<TargetWorker>,
     provider: Arc<Provider>,
     stmf: Arc<Stmf>,
@@ -135,7 +141,7 @@ impl Host {
     pub(crate) fn start(
         options: &HostOptions,
         configuration: &Configuration,
-        on_failure: impl Fn() + Clone + Send + 'static,
+        on_failure: impl Fn() + Clone + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         let pool = BlockingPool::new(&options.limits);
         let leftovers: Blocking = pool.handle();
@@ -157,6 +163,7 @@ impl Host {
         let audit = options.audit.as_ref().map(|file| Arc::new(LoginLog::new(Arc::clone(file), pool.handle())));
         let seen = Arc::new(Seen::default());
         let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let failed = on_failure.clone();
         let driver = Driver::start(
             threads,
             options.interface,
@@ -165,8 +172,17 @@ impl Host {
             |_, wake| TargetWorker::new(&provider, wake, audit.clone(), Arc::clone(&seen)),
             on_failure,
         )?;
+        let surroundings = Surroundings {
+            stmf: Arc::clone(&stmf),
+            pool: pool.handle(),
+            seen: Arc::clone(&seen),
+            audit: options.audit.clone(),
+            on_failure: Arc::new(failed),
+        };
+        let fc = FcPorts::new(options.fc_drivers.clone(), surroundings);
         let host = Arc::new_cyclic(|this: &Weak<Self>| Self {
             keeper: Keeper::new(this.clone()),
+            fc,
             driver,
             provider,
             stmf,
@@ -187,6 +203,11 @@ impl Host {
     pub(crate) fn tell_ports(&self, configuration: &Configuration) {
         for target in configuration.iscsi.targets() {
             self.stmf.set_target_ports(target.name.as_str(), &configuration.ports_of(target));
+        }
+        for port in configuration.fc_targets() {
+            let name = port.device_name();
+            let number = configuration.ports.get(&name).map(|number| (name.clone(), *number));
+            self.stmf.set_target_ports(&name, number.as_slice());
         }
     }
 
@@ -265,13 +286,16 @@ impl Host {
     /// `grace`, and ends the threads of the data path. Logical units stay registered.
     pub(crate) fn shut_down(&self, grace: Duration) {
         self.keeper.stop();
+        self.fc.shut_down();
         self.isns.lock().unwrap_or_else(PoisonError::into_inner).shut_down();
         drop(self.driver.shut_down(grace));
     }
 
     /// Whether every thread of the data path still does what it is asked. Waits for them, a few seconds at most.
     pub(crate) fn answers(&self) -> bool {
-        !self.has_failed() && (0..self.driver.threads()).all(|index| self.driver.call(index, |_, _| ()).is_some())
+        !self.has_failed()
+            && self.fc.answer()
+            && (0..self.driver.threads()).all(|index| self.driver.call(index, |_, _| ()).is_some())
     }
 
     /// Whether a thread of the data path ended unasked.

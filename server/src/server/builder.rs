@@ -2,6 +2,7 @@
 
 use super::{Disk, Server, StartError, disk, start_host};
 use crate::driver::{Interface, Limits};
+use crate::fc::{FcDriver, FcPort};
 use crate::host::HostOptions;
 use crate::model::Configuration;
 use iscsit::config::{ISCSI_PORT, TargetPatch};
@@ -19,6 +20,7 @@ pub struct ServerBuilder {
     no_portal: bool,
     disks: Vec<Disk>,
     units: Vec<(Arc<dyn LogicalUnit>, Option<u16>)>,
+    fc_ports: Vec<FcPort>,
     options: HostOptions,
 }
 
@@ -55,6 +57,20 @@ impl ServerBuilder {
     #[must_use]
     pub fn unit(mut self, lu: Arc<dyn LogicalUnit>, lun: Option<u16>) -> Self {
         self.units.push((lu, lun));
+        self
+    }
+
+    /// One more driver of Fibre Channel adapters, under a name that ports refer to; see [`fc`](crate::fc).
+    #[must_use]
+    pub fn fc_driver(mut self, name: impl Into<String>, driver: Arc<dyn FcDriver>) -> Self {
+        self.options.fc_drivers = std::mem::take(&mut self.options.fc_drivers).with(name, driver);
+        self
+    }
+
+    /// One more Fibre Channel port. All disks are reached by it as well; it is opened after they are there.
+    #[must_use]
+    pub fn fc_port(mut self, port: FcPort) -> Self {
+        self.fc_ports.push(port);
         self
     }
 
@@ -97,6 +113,11 @@ impl ServerBuilder {
         let patch = TargetPatch { name: self.target, ..TargetPatch::default() };
         let (target, change) = configuration.iscsi.plan_create_target(&patch, random)?;
         configuration.iscsi.commit(change);
+        for port in self.fc_ports {
+            self.options.fc_drivers.check(&port).map_err(|error| StartError::System(std::io::Error::other(error)))?;
+            configuration.fc_ports.insert(port.port_name, port);
+        }
+        configuration.ports.extend(configuration.unnumbered_ports().into_iter().filter_map(|(k, n)| Some((k, n?))));
         let failure: Arc<Notify> = Arc::default();
         let server = Server {
             admin: None,
@@ -114,6 +135,7 @@ impl ServerBuilder {
         for (lu, lun) in self.units {
             server.add_unit(lu, lun)?;
         }
+        server.host.follow_fc(&configuration);
         let default = [SocketAddr::from((Ipv4Addr::LOCALHOST, ISCSI_PORT))];
         let unsaid = self.portals.is_empty() && !self.no_portal;
         server.host.open_default_portals(if unsaid { &default } else { &self.portals })?;

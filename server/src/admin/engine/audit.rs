@@ -20,6 +20,15 @@ pub(super) fn lines(before: &Configuration, transaction: &Transaction) -> Vec<St
             None => format!("logical unit {guid:X} is forgotten"),
         });
     }
+    for (name, port) in &transaction.fc_ports {
+        lines.push(match port {
+            Some(port) => {
+                let options: Vec<String> = port.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                format!("Fibre Channel port {name} is a {:?} of {}{}", port.mode, port.driver, settings(&options))
+            }
+            None => format!("Fibre Channel port {name} is deleted"),
+        });
+    }
     lines
 }
 

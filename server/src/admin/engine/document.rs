@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use stmf::config::{Access, AccessState, DefaultState, GroupKind, NewView, PathAccess, Settings};
 
 use crate::admin::api::{ApiError, ErrorKind};
+use crate::fc::FcPort;
 use crate::model::{Configuration, LuRecord};
 
 /// The form this program writes and reads.
@@ -41,6 +42,8 @@ pub(super) struct Document {
     pub(super) targets: Vec<TargetTable>,
     #[serde(rename = "initiator", skip_serializing_if = "Vec::is_empty")]
     pub(super) initiators: Vec<InitiatorTable>,
+    #[serde(rename = "fc-port", skip_serializing_if = "Vec::is_empty")]
+    pub(super) fc_ports: Vec<FcPort>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -142,7 +145,7 @@ pub(super) struct InitiatorTable {
 impl Document {
     /// The document of a configuration.
     pub(super) fn of(configuration: &Configuration, with_secrets: bool) -> Self {
-        let Configuration { stmf, iscsi, lus, .. } = configuration;
+        let Configuration { stmf, iscsi, lus, fc_ports, .. } = configuration;
         // A secret that is no text cannot stand in TOML; it has to be given anew.
         let secret = |secret: &Option<iscsi::Secret>| {
             let secret = secret.as_ref().filter(|_| with_secrets)?;
@@ -197,6 +200,7 @@ impl Document {
                     target_group: entry.scope.target_group.and_then(|id| name(GroupKind::Target, id)),
                 })
                 .collect(),
+            fc_ports: fc_ports.values().cloned().collect(),
             portal_groups: iscsi
                 .portal_groups()
                 .map(|group| PortalGroupTable {

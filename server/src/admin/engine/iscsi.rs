@@ -221,10 +221,7 @@ impl Engine {
 
     pub(super) fn list_ports(&self) -> Vec<PortInfo> {
         let sessions = self.sessions();
-        let mut targets: Vec<&Target> = self.configuration.iscsi.targets().collect();
-        // The newest first, by the number each was given at its creation.
         let number = |target: &Target| self.configuration.ports.get(target.name.as_str()).copied();
-        targets.sort_by_key(|target| std::cmp::Reverse(number(target)));
         let info = |target: &Target| {
             let name = target.name.to_string();
             PortInfo {
@@ -236,12 +233,16 @@ impl Engine {
                 name,
             }
         };
-        targets.into_iter().map(info).collect()
+        let targets = self.configuration.iscsi.targets().map(|target| (number(target), info(target)));
+        let mut ports: Vec<_> = targets.chain(self.list_fc_targets(&sessions)).collect();
+        // The newest first, by the number each was given at its creation.
+        ports.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+        ports.into_iter().map(|(_, port)| port).collect()
     }
 
     pub(super) fn set_port_state(&mut self, target: &str, online: bool) -> Result<Done, ApiError> {
         let folded = stmf::DeviceName::parse(target)?.to_string();
-        if self.configuration.iscsi.target(&folded).is_none() {
+        if self.configuration.iscsi.target(&folded).is_none() && !self.is_fc_target(&folded) {
             return Err(ApiError::new(ErrorKind::NotFound, format!("{target}: not found"))
                 .hint("'stmfadm list-target' shows the targets"));
         }

@@ -3,6 +3,7 @@
 mod audit;
 mod document;
 mod error;
+mod fibre_channel;
 mod groups;
 mod iscsi;
 mod lus;
@@ -218,6 +219,14 @@ impl Engine {
             Request::ListInitiators {} => Ok(Answer::Initiators(self.list_initiators())),
             Request::ModifyDefaults { settings } => self.modify_defaults(settings).map(Answer::Done),
             Request::ListDefaults {} => Ok(Answer::Defaults(self.list_defaults())),
+            Request::CreateFcPort { driver, mode, port_name, node_name, options } => {
+                let names = (port_name.as_deref(), node_name.as_deref());
+                self.create_fc_port(driver, mode, names, options).map(Answer::Done)
+            }
+            Request::DeleteFcPort { port } => self.delete_fc_port(&port).map(Answer::Done),
+            Request::ListFcPorts { units } => Ok(Answer::FcPorts(self.list_fc_ports(units))),
+            Request::ResetFcLink { port } => self.reset_fc_link(&port).map(Answer::Done),
+            Request::SetFcLink { port, plugged } => self.set_fc_link(&port, plugged).map(Answer::Done),
             Request::ListSessions {} => Ok(Answer::Sessions(self.sessions())),
             Request::KillSession { id } => self.kill_session(id).map(Answer::Done),
             Request::Statistics {} => self.statistics().map(Answer::Statistics),

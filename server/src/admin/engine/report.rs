@@ -47,13 +47,15 @@ impl Engine {
             warnings.push(format!("portal {portal} is not listened on: {reason}"));
         }
         warnings.extend(self.live.iter().flat_map(|live| live.troubles()));
+        warnings.extend(self.fc_troubles());
         let (service, targets) = (self.service_state(), self.list_targets());
         let load = self.live.as_ref().map(|live| {
             let mut load = Traffic::default();
             live.statistics().targets.values().for_each(|traffic| load.add(traffic));
             load
         });
-        StatusReport { service, data_path, load, lus, targets, sessions, warnings }
+        let fc_ports = self.list_fc_ports(false);
+        StatusReport { service, data_path, load, lus, targets, fc_ports, sessions, warnings }
     }
 
     /// Counters: of units from the units themselves, of targets from the live objects.
@@ -72,7 +74,7 @@ impl Engine {
         }
         let (units, targets) = (&self.units, &self.configuration.iscsi);
         statistics.lus.retain(|lu, _| stmf::guid::parse(lu).is_ok_and(|guid| units.contains_key(&guid)));
-        statistics.targets.retain(|target, _| targets.target(target).is_some());
+        statistics.targets.retain(|target, _| targets.target(target).is_some() || self.is_fc_target(target));
         Ok(statistics)
     }
 
@@ -81,7 +83,8 @@ impl Engine {
         let statistics = self.statistics().unwrap_or_default();
         let state = |name: &str| self.live.as_ref().and_then(|live| live.target_state(name));
         let targets = self.configuration.iscsi.targets().map(|target| target.name.to_string());
-        let targets: Vec<_> = targets.map(|name| (name.clone(), state(&name))).collect();
+        let fibre_channel = self.configuration.fc_targets().map(|port| port.device_name());
+        let targets: Vec<_> = targets.chain(fibre_channel).map(|name| (name.clone(), state(&name))).collect();
         metrics::render(&self.list_lus(), &statistics, &targets, &self.sessions())
     }
 

@@ -1,6 +1,6 @@
 //! The configuration as a document: export, and import of one in a single transaction.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use stmf::Guid;
 use stmf::config::{ConfigError, Draft, GroupKind};
@@ -42,6 +42,7 @@ impl Engine {
         let wanted = document.iscsi(&self.configuration.iscsi)?;
         let (more, iscsi) = difference(&self.configuration.iscsi, &wanted);
         lines.extend(more);
+        let fc_ports = self.plan_fc_ports(&document, &mut lines)?;
         if dry_run || lines.is_empty() {
             return Ok(lines);
         }
@@ -55,7 +56,7 @@ impl Engine {
             }
         }
         let changed: Vec<_> = lus.iter().map(|(guid, _)| *guid).collect();
-        let committed = self.commit(Transaction { stmf: Some(stmf), iscsi, lus, ports });
+        let committed = self.commit(Transaction { stmf: Some(stmf), iscsi, lus, fc_ports, ports });
         self.number_ports();
         for guid in changed {
             match self.configuration.lus.get(&guid) {
@@ -109,6 +110,32 @@ impl Engine {
         Ok((lines, edits))
     }
 
+    /// The Fibre Channel ports that come, go, or change.
+    fn plan_fc_ports(&self, document: &Document, lines: &mut Vec<String>) -> Result<FcEdits, ApiError> {
+        let mut wanted = BTreeMap::new();
+        for port in &document.fc_ports {
+            self.check_fc_port(port)?;
+            if wanted.insert(port.port_name, port).is_some() {
+                return Err(ApiError::new(ErrorKind::Invalid, format!("fc-port {} comes twice", port.port_name))
+                    .hint("one [[fc-port]] for each port name"));
+            }
+        }
+        let present = &self.configuration.fc_ports;
+        let mut edits = Vec::new();
+        for name in present.keys().filter(|name| !wanted.contains_key(*name)) {
+            lines.push(format!("delete fc-port {name}"));
+            edits.push((*name, None));
+        }
+        for (name, port) in wanted {
+            match present.get(&name) {
+                Some(old) if old == port => continue,
+                old => lines.push(format!("{} fc-port {name}", if old.is_some() { "change" } else { "create" })),
+            }
+            edits.push((name, Some(port.clone())));
+        }
+        Ok(edits)
+    }
+
     /// Relative target port identifiers for the targets that come and go.
     fn plan_ports(&self, changes: &[iscsit::config::Change]) -> Vec<(String, Option<u16>)> {
         let mut draft = self.configuration.ports.clone();
@@ -140,6 +167,9 @@ impl Engine {
         ports
     }
 }
+
+/// Fibre Channel ports to add or replace, and to forget.
+type FcEdits = Vec<(stmf::provider::hba::Wwn, Option<crate::fc::FcPort>)>;
 
 /// Logical units to add or replace, and to forget.
 type LuEdits = Vec<(Guid, Option<crate::model::LuRecord>)>;
