@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::backend::{Backend, Places};
+use super::fc::FcCommand;
 use super::help;
 use super::stmfadm::{done, unexpected};
 use super::terminal::{colour, complain, ctime, print, print_error, print_json};
@@ -70,6 +71,9 @@ enum Command {
     /// Logical units, as far as COMSTAR has no command for it.
     #[command(subcommand)]
     Lu(LuCommand),
+    /// Fibre Channel ports, as far as COMSTAR has no command for it.
+    #[command(subcommand)]
+    Fc(FcCommand),
     /// The configuration as a TOML document.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -234,7 +238,7 @@ struct Moves {
     portals: Vec<(String, String)>,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
         _ => Err("write it as OLD=NEW".into()),
@@ -267,6 +271,7 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
         Command::Lu(LuCommand::ClearReservations { lu, json }) => {
             change(&mut backend, Request::ClearReservations { lu }, json)
         }
+        Command::Fc(command) => super::fc::run(&mut backend, command),
         Command::Config(command) => config(&mut backend, &places, command),
         Command::Man { dir } => man(&dir),
         Command::Completions { shell } => {
@@ -364,6 +369,12 @@ fn status_text(report: &StatusReport, earlier: Option<(&Traffic, Duration)>) -> 
         let sessions = target.sessions;
         let _ = writeln!(text, "  {}  {state}  auth {}  {sessions} session(s)", target.name, target.auth);
     }
+    if !report.fc_ports.is_empty() {
+        let _ = writeln!(text, "\n{bold}fibre channel{plain}");
+        for port in &report.fc_ports {
+            let _ = writeln!(text, "  {}", super::fc::line(port));
+        }
+    }
     let _ = writeln!(text, "\n{bold}sessions{plain}");
     for session in &report.sessions {
         let _ = writeln!(text, "  {}", session_line(session));
@@ -390,12 +401,16 @@ fn lu_line(lu: &LuInfo) -> String {
 
 fn session_line(session: &SessionInfo) -> String {
     let from = session.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    // Of iSCSI alone: a Fibre Channel port has no tag, and its sessions come from nowhere but their names.
+    let (tag, from) = match session.tag {
+        0 => (String::new(), String::new()),
+        tag => (format!(",t,0x{tag:04x}"), format!("  from {from}")),
+    };
     format!(
-        "{}  {} -> {},t,0x{:04x}  from {from}  {} LUN(s)  since {}",
+        "{}  {} -> {}{tag}{from}  {} LUN(s)  since {}",
         session.id,
         session.initiator,
         session.target,
-        session.tag,
         session.luns,
         ctime(session.since)
     )

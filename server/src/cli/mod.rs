@@ -5,6 +5,7 @@
 //! on the state directory itself.
 
 mod backend;
+mod fc;
 mod fcinfo;
 mod getopt;
 mod help;
@@ -75,6 +76,6 @@ fn personality(name: &'static str, args: &[OsString], places: Places) -> ExitCod
         "stmfadm" => stmfadm::run(&args, places),
         "sbdadm" => sbdadm::run(&args, places),
         "itadm" => itadm::run(&args, places),
-        name => fcinfo::run(name, &args),
+        name => fcinfo::run(name, &args, places),
     }
 }

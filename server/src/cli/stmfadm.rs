@@ -542,19 +542,26 @@ fn list_target(backend: &mut Backend, parsed: &Parsed) -> Outcome {
     Ok(failed)
 }
 
+/// The protocol of ports whose lists have no line for it.
+const FIBRE_CHANNEL: &str = "Fibre Channel";
+
 fn port_text(port: &PortInfo, verbose: bool) -> String {
     let mut text = format!("Target: {}\n", port.name);
     if !verbose {
         return text;
     }
     let or_dash = |alias: &Option<String>| alias.clone().unwrap_or_else(|| "-".into());
+    // Of Fibre Channel the provider's name says enough; COMSTAR printed none when that was written which scripts go by.
+    let protocol = (port.protocol != FIBRE_CHANNEL).then(|| ("Protocol", port.protocol.clone()));
     for (label, value) in [
         ("Operational Status", port.state.to_string()),
         ("Provider Name", port.provider.clone()),
         ("Alias", or_dash(&port.alias)),
-        ("Protocol", port.protocol.clone()),
-        ("Sessions", port.sessions.len().to_string()),
-    ] {
+    ]
+    .into_iter()
+    .chain(protocol)
+    .chain([("Sessions", port.sessions.len().to_string())])
+    {
         let _ = writeln!(text, "    {label:<18}: {value}");
     }
     for session in &port.sessions {

@@ -1,5 +1,6 @@
 //! Crashes, damage and company: what the file must survive.
 
+use crate::fc::{FcMode, FcPort, Wwn};
 use std::io::Error;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -87,10 +88,13 @@ fn everything(configuration: &Configuration) -> Transaction {
         draft.apply(draft.config().add_view(&view)?.0);
         Ok::<(), stmf::ConfigError>(())
     });
+    let (port_name, node_name) = (Wwn(0x2100_001b_320e_fd58), Wwn(0x2000_001b_320e_fd58));
+    let port = FcPort::new(port_name, node_name, FcMode::Target, "softfc").option("fabric", "one");
     Transaction {
         stmf: Some(stmf.unwrap()),
         iscsi: vec![group, target, initiator],
         lus: vec![(lu(1), Some(LuRecord { guid: lu(1), file: "/srv/disk1".into(), meta: None }))],
+        fc_ports: vec![(port.port_name, Some(port))],
         ports: vec![(name, Some(1))],
     }
 }

@@ -226,7 +226,7 @@ fn carry(socket: &OwnedFd, end: &WireEnd, wake: &Wake, stop: &AtomicBool) {
             (true, None) => None,
         };
         // While the wire is full the socket is left alone; the wire's reader wakes us.
-        wake.sleep(wait, end.has_room().then_some(socket.as_fd()).into_iter());
+        wake.sleep(wait, end.has_room().then_some(socket.as_fd()));
     }
 }
 

@@ -108,6 +108,9 @@ impl FcPorts {
     }
 }
 
+/// What has gone through a target, by name, and through its sessions.
+type TargetTraffic = (String, Traffic, Vec<(u64, Traffic)>);
+
 impl Host {
     /// Opens the adapters of the configuration and follows its changes. Called when logical units are up, so that an
     /// initiator which logs in misses none.
@@ -159,7 +162,7 @@ impl Host {
     }
 
     /// What has gone through the targets and sessions of Fibre Channel.
-    pub(super) fn fc_traffic(&self) -> Vec<(String, Traffic, Vec<(u64, Traffic)>)> {
+    pub(super) fn fc_traffic(&self) -> Vec<TargetTraffic> {
         let ports = self.fc.lock();
         let runners = ports.values().filter_map(|entry| entry.runner.as_ref().ok());
         let traffic = runners.filter_map(|runner| {

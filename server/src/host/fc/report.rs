@@ -81,7 +81,7 @@ fn of_target(port: &Port) -> FcAdapterInfo {
 }
 
 /// What has gone through a target and its sessions.
-pub(super) fn traffic(port: &Port) -> (String, Traffic, Vec<(u64, Traffic)>) {
+pub(super) fn traffic(port: &Port) -> super::TargetTraffic {
     let all = |traffic: fct::Traffic| Traffic {
         reads: traffic.reads,
         writes: traffic.writes,
