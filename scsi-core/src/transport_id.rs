@@ -154,7 +154,7 @@ fn decode_iscsi(data: &[u8], port: bool) -> Result<(TransportId, usize), Transpo
     let text = core::str::from_utf8(&field[..end]).map_err(|_| error(4))?;
     let id = if port {
         let (name, isid) = text.split_once(",i,0x").ok_or(error(4))?;
-        if name.is_empty() || name.len() > 223 || isid.len() > 12 || isid.is_empty() {
+        if name.is_empty() || name.len() > 223 || name.contains(',') || isid.len() > 12 || isid.is_empty() {
             return Err(error(4));
         }
         if !isid.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -206,6 +206,14 @@ mod tests {
         id.encode(&mut out);
         assert_eq!(out.len(), length);
         assert_eq!(TransportId::decode(&out), Ok((id.clone(), length)));
+    }
+
+    /// Folded to lower case, such a name would hold a second ISID, and what was kept of it could not be read again.
+    #[test]
+    fn a_port_whose_name_has_a_comma_is_refused() {
+        let mut bytes = vec![0x45, 0, 0, 32];
+        bytes.extend_from_slice(b"iqn.test:a,i,0X8.b,i,0x8\0\0\0\0\0\0\0\0");
+        assert_eq!(TransportId::decode(&bytes), Err(TransportIdError { offset: 4 }));
     }
 
     #[test]
