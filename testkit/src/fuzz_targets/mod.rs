@@ -4,9 +4,14 @@
 //! same functions. Each takes any bytes and returns when all is well; a panic is a finding, be it the code's own or a
 //! claim below that does not hold.
 
+mod commands;
 mod fc;
 mod login;
+mod parameters;
+pub mod replay;
 mod scsi;
+mod services;
+mod session;
 mod storage;
 mod target;
 mod whole;
@@ -27,6 +32,13 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("mode_select", scsi::mode_select),
     ("mode_record", scsi::mode_record),
     ("whole_target", target::whole_target),
+    ("cdb_stream", commands::cdb_stream),
+    ("initiator_session", session::initiator_session),
+    ("parameter_list", parameters::parameter_list),
+    ("answer", parameters::answer),
+    ("isns", services::isns),
+    ("radius", services::radius),
+    ("names", services::names),
     ("sense", scsi::sense),
     ("designators", scsi::designators),
     ("transport_id", scsi::transport_id),

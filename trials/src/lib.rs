@@ -1,0 +1,13 @@
+//! Whole servers under trial: what only shows with real sockets, many sessions and much time.
+//!
+//! - [`soak`]: mixed load from many sessions with faults, for as long as one likes; every byte is checked, and what the
+//!   server holds of the system's resources is sampled.
+//! - [`fuzz_targets`]: the management, its files and the sockets of a server under any bytes.
+//!
+//! Unpublished.
+#![forbid(unsafe_code)]
+
+pub mod fuzz_targets;
+pub mod latency;
+pub mod process;
+pub mod soak;
