@@ -4,6 +4,7 @@
 //!   and reservations treat them as they treat those of iSCSI, and a unit may be reached by both at once.
 //! - [`engine`]: exchanges over frames, for adapters that move nothing else.
 //! - [`soft`]: adapters in memory, wires between them with loss, reordering and flaps, a fabric of one switch.
+//! - [`fcoe`]: FC over Ethernet, and the protocol by which its ports find each other.
 //! - [`initiator`]: the other side, enough of it to test with.
 //! - [`wire`]: frames and payloads as values.
 //!
@@ -40,6 +41,7 @@
 #![forbid(unsafe_code)]
 
 pub mod engine;
+pub mod fcoe;
 mod inbox;
 pub mod initiator;
 mod port;

@@ -134,6 +134,25 @@ impl Port {
         }
     }
 
+    /// Whether ports are joined without a fabric, each with an address that it claimed.
+    pub(super) fn is_among_equals(&self) -> bool {
+        self.link.is_some_and(|link| link.topology == Topology::Vn2Vn)
+    }
+
+    /// FLOGI among equals: another port begins. The one with the higher name logs in (FC-BB-6, VN2VN).
+    pub(super) fn greeted(&mut self, now: Instant, exchange: ExchangeId, from: PortId, other: &LoginParameters) {
+        let ours = self.parameters();
+        let mut accept = ours.encode(ElsCommand::LS_ACC.0);
+        // Where PLOGI has sequences and offsets, FLOGI has R_A_TOV.
+        accept[12..16].copy_from_slice(&(self.config.engine.r_a_tov.as_millis() as u32).to_be_bytes());
+        self.answer(now, exchange, accept);
+        self.log_out(now, from, "it began anew");
+        if ours.port_name > other.port_name {
+            let payload = Els::Plogi(ours).encode();
+            self.ask(now, Asked::Plogi(from), self.address, from, LinkService::Els, payload);
+        }
+    }
+
     /// Two N_Ports: whose name is higher gives the addresses and logs in.
     fn meet(&mut self, now: Instant, other: &LoginParameters) {
         if self.hba.port_name() < other.port_name {

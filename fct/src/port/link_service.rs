@@ -36,6 +36,7 @@ impl Port {
         };
         let known = self.remotes.contains_key(&from);
         match els {
+            Els::Flogi(parameters) if self.is_among_equals() => self.greeted(now, exchange, from, &parameters),
             Els::Flogi(parameters) if self.may_be_one_of_two() => self.flogi_received(now, exchange, &parameters),
             Els::Plogi(parameters) => self.plogi(now, exchange, from, to, &parameters),
             Els::Logo { .. } => {

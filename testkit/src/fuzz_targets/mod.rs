@@ -43,6 +43,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("designators", scsi::designators),
     ("transport_id", scsi::transport_id),
     ("fc_frames", fc::frames),
+    ("fip", fc::fip),
     ("lu_record", storage::lu_record),
     ("lu_properties", storage::lu_properties),
 ];
