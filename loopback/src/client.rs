@@ -89,7 +89,7 @@ impl Client {
 
     /// Sends a command; [`wait`](Self::wait) for it, or the outcome is kept for ever.
     pub fn submit(&self, command: Command) -> TaskTag {
-        let tag = self.lock().session.submit(command);
+        let tag = self.lock().session.submit(Command { pieces: false, ..command });
         self.signal.raise();
         tag
     }
@@ -163,6 +163,8 @@ impl Inner {
                 Event::Done { tag, outcome } => drop(self.done.insert(tag, outcome)),
                 Event::Managed { tag, response } => drop(self.managed.insert(tag, response)),
                 Event::Terminated(how) => self.ended = Some(how),
+                // Nothing that a client sends asks for pieces.
+                Event::Data { .. } => {}
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What other threads have for a session.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stmf::provider::{Effect, LogicalUnit, Mailbox, StoreDone, StoreSink};
 
@@ -18,16 +19,23 @@ pub(crate) enum Letter {
 /// A session's mailbox.
 pub(crate) struct Inbox {
     letters: Mutex<Option<Vec<Letter>>>,
+    /// The framework asked that the session be looked at.
+    look: AtomicBool,
     wake: Wake,
 }
 
 impl Inbox {
     pub(crate) fn new(wake: Wake) -> Arc<Self> {
-        Arc::new(Self { letters: Mutex::new(Some(Vec::new())), wake })
+        Arc::new(Self { letters: Mutex::new(Some(Vec::new())), look: AtomicBool::new(false), wake })
     }
 
     pub(crate) fn take(&self) -> Vec<Letter> {
         self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether the framework asked for a look since this was last asked.
+    pub(crate) fn take_look(&self) -> bool {
+        self.look.swap(false, Ordering::AcqRel)
     }
 
     /// Takes no more letters; gives those there are.
@@ -64,6 +72,7 @@ impl Mailbox for Inbox {
     }
 
     fn wake(&self) {
+        self.look.store(true, Ordering::Release);
         (self.wake)();
     }
 }

@@ -67,11 +67,19 @@ impl Port {
     /// # Errors
     /// [`StmfError::TargetExists`].
     pub fn new(stmf: &Arc<Stmf>, name: &str) -> Result<Self, StmfError> {
-        let switch = Arc::new(Switch::default());
         let info =
             TargetInfo { name: name.to_owned(), protocol: ProtocolId::NONE, alias: None, provider: "loopback".into() };
+        Self::with(stmf, info)
+    }
+
+    /// Registers a target for another way into the process, with its provider's name and its protocol.
+    ///
+    /// # Errors
+    /// [`StmfError::TargetExists`].
+    pub fn with(stmf: &Arc<Stmf>, info: TargetInfo) -> Result<Self, StmfError> {
+        let (name, switch) = (info.name.clone(), Arc::new(Switch::default()));
         stmf.register_target(info, Arc::clone(&switch) as Arc<dyn TargetPort>)?;
-        Ok(Self { stmf: Arc::clone(stmf), name: name.to_owned(), switch, sessions: AtomicU32::new(0) })
+        Ok(Self { stmf: Arc::clone(stmf), name, switch, sessions: AtomicU32::new(0) })
     }
 
     /// The target's name.
@@ -90,11 +98,20 @@ impl Port {
     /// # Errors
     /// [`OpenError`].
     pub fn open(&self, initiator: &str, wake: Wake) -> Result<Session, OpenError> {
+        // Initiator ports of one name are told apart as those of iSCSI are, in the random format.
+        self.open_as(initiator, self.sessions.fetch_add(1, Ordering::Relaxed), wake)
+    }
+
+    /// As [`open`](Self::open), for the initiator port of this number: whoever comes back with it has the persistent
+    /// reservations that it had.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_as(&self, initiator: &str, port: u32, wake: Wake) -> Result<Session, OpenError> {
         let refused = |refusal| OpenError::Refused { initiator: initiator.to_owned(), refusal };
         self.stmf.may_log_in(initiator, &self.name).map_err(refused)?;
         let inbox = Inbox::new(wake);
-        // Initiator ports of one name are told apart as those of iSCSI are, in the random format.
-        let [_, a, b, c] = self.sessions.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let [_, a, b, c] = port.to_be_bytes();
         let mut transport_id = Vec::new();
         TransportId::iscsi_port(initiator, [0x80, a, b, c, 0, 0]).encode(&mut transport_id);
         let session = self.stmf.open_session(SessionRequest {

@@ -3,6 +3,7 @@
 use crate::inbox::{Inbox, Letter, Sink};
 use bytes::Bytes;
 use scsi_core::{Lun, SenseData, Status, TaskAttribute, TaskManagementFunction, TaskManagementResponse};
+use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use stmf::provider::{
@@ -20,9 +21,11 @@ pub struct Command {
     /// Its place in the task set.
     pub attribute: TaskAttribute,
     /// What to write; never copied.
-    pub data_out: Bytes,
+    pub data_out: Segments,
     /// Bytes there is room for.
     pub data_in_length: u32,
+    /// What is read comes piece by piece, each an [`Event::Data`], not with the outcome.
+    pub pieces: bool,
 }
 
 impl Command {
@@ -34,7 +37,7 @@ impl Command {
     /// With data to write.
     #[must_use]
     pub fn with_data_out(mut self, data: impl Into<Bytes>) -> Self {
-        self.data_out = data.into();
+        self.data_out = Segments::from_iter([data.into()]);
         self
     }
 
@@ -53,7 +56,9 @@ pub struct Outcome {
     pub status: Status,
     /// Sense data, if there was any.
     pub sense: Option<SenseData>,
-    /// What was read, at most as much as there was room for.
+    /// The same as the unit encoded it; empty if there was none.
+    pub sense_bytes: SmallVec<[u8; 32]>,
+    /// What was read, at most as much as there was room for; nothing if it came in pieces.
     pub data: Bytes,
     /// Bytes that the command would have moved by its CDB, in its direction; after an error, those that it did.
     pub data_length: u64,
@@ -69,6 +74,15 @@ impl Outcome {
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Event {
+    /// A piece of what a command read, before its end; pieces come in any order and none past the room that there is.
+    Data {
+        /// The command, which asked for [pieces](Command::pieces).
+        tag: TaskTag,
+        /// Where it belongs, in bytes.
+        offset: u32,
+        /// The bytes.
+        data: Segments,
+    },
     /// A command ended; each that was submitted does so once.
     Done {
         /// The command.
@@ -99,8 +113,10 @@ pub struct StoreJob {
 
 #[derive(Debug)]
 struct Task {
-    data_out: Bytes,
+    data_out: Segments,
     room: u32,
+    /// Each piece is an event.
+    passes_on: bool,
     pieces: Vec<(u32, Segments)>,
 }
 
@@ -154,10 +170,11 @@ impl Session {
     pub fn submit(&mut self, command: Command) -> TaskTag {
         let tag = self.tag();
         let id = TaskId { nexus: self.session.id(), tag };
-        let Command { lun, cdb, attribute, data_out, data_in_length } = command;
+        let Command { lun, cdb, attribute, data_out, data_in_length, pieces } = command;
         // A task counts at most what its field can say; whoever has more to write splits it.
-        let data_out_length = u32::try_from(data_out.len()).unwrap_or(u32::MAX);
-        self.tasks.insert(tag, Task { data_out, room: data_in_length, pieces: Vec::new() });
+        let length: usize = data_out.iter().map(Bytes::len).sum();
+        let data_out_length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.tasks.insert(tag, Task { data_out, room: data_in_length, passes_on: pieces, pieces: Vec::new() });
         let task = LuTask { id, lun, attribute, priority: 0, cdb: &cdb, data_out_length, data_in_length };
         let mut effects = Effects::new();
         let lu = self.session.submit(task, &mut effects);
@@ -216,6 +233,11 @@ impl Session {
         }
     }
 
+    /// Whether, since this was last asked, the LUN map changed, a unit attention came up or the session is to end.
+    pub fn take_look(&mut self) -> bool {
+        self.inbox.take_look()
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -256,16 +278,19 @@ impl Session {
             }
             Effect::ReceiveData { task, offset, length } => {
                 let (Some(lu), Some(entry)) = (lu, self.tasks.get(&task.tag)) else { return };
-                // A unit asks for no more than it was told there is.
-                let end = (offset as usize).saturating_add(length as usize).min(entry.data_out.len());
-                let data = entry.data_out.slice((offset as usize).min(end)..end);
-                self.session.counters().add_written(data.len() as u64);
-                lu.data_out(task, offset, Segments::from_iter([data]), further);
+                let data = part(&entry.data_out, offset as usize, length as usize);
+                self.session.counters().add_written(data.iter().map(|piece| piece.len() as u64).sum());
+                lu.data_out(task, offset, data, further);
             }
             Effect::SendData { task, offset, data } => {
-                if let Some(entry) = self.tasks.get_mut(&task.tag) {
-                    entry.pieces.push((offset, data));
+                let Some(entry) = self.tasks.get_mut(&task.tag) else { return };
+                if !entry.passes_on {
+                    return entry.pieces.push((offset, data));
                 }
+                let room = entry.room.saturating_sub(offset) as usize;
+                let data = part(&data, 0, room);
+                self.session.counters().add_read(data.iter().map(|piece| piece.len() as u64).sum());
+                self.events.push_back(Event::Data { tag: task.tag, offset, data });
             }
             Effect::Complete(completion) => {
                 let Some(task) = self.tasks.remove(&completion.task.tag) else { return };
@@ -274,6 +299,7 @@ impl Session {
                 let outcome = Outcome {
                     status: completion.status,
                     sense: SenseData::decode(&completion.sense),
+                    sense_bytes: completion.sense,
                     data,
                     data_length: completion.data_length,
                 };
@@ -281,8 +307,13 @@ impl Session {
             }
             Effect::Aborted { task, report } => {
                 if self.tasks.remove(&task.tag).is_some() {
-                    let aborted =
-                        || Outcome { status: Status::TASK_ABORTED, sense: None, data: Bytes::new(), data_length: 0 };
+                    let aborted = || Outcome {
+                        status: Status::TASK_ABORTED,
+                        sense: None,
+                        sense_bytes: SmallVec::new(),
+                        data: Bytes::new(),
+                        data_length: 0,
+                    };
                     self.events.push_back(Event::Done { tag: task.tag, outcome: report.then(aborted) });
                 }
             }
@@ -316,6 +347,21 @@ impl Drop for Session {
             }
         }
     }
+}
+
+/// So many bytes from `offset` on, as far as there are any: a unit asks for no more than it was told there is.
+fn part(segments: &Segments, mut offset: usize, mut length: usize) -> Segments {
+    let mut part = Segments::new();
+    for segment in segments {
+        let begin = offset.min(segment.len());
+        let end = begin + length.min(segment.len() - begin);
+        if end > begin {
+            part.push(segment.slice(begin..end));
+        }
+        offset -= begin;
+        length -= end - begin;
+    }
+    part
 }
 
 /// What was read, in order and as far as there was room: one piece as it is, several in one buffer.

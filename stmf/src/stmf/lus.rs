@@ -81,6 +81,14 @@ impl Stmf {
         Ok(())
     }
 
+    /// Says that something about a logical unit has changed: the sessions that reach it are woken, so that a transport which
+    /// can tell its initiators without being asked does so. Unit attentions tell the others.
+    pub fn lu_changed(&self, guid: Guid) {
+        let sessions = self.sessions().into_iter();
+        let reach = sessions.filter(|session| session.lun_map().iter().any(|entry| entry.guid == guid));
+        reach.for_each(|session| session.mailbox().wake());
+    }
+
     /// Takes a logical unit offline and forgets it; its view entries stay. Gives it back.
     ///
     /// # Errors

@@ -94,7 +94,10 @@ impl Engine {
         };
         let unit = self.units.get(&guid).ok_or_else(|| not_found(lu))?;
         match &unit.lu {
-            Some(open) => open.modify(&properties).map_err(|error| modify_error(error, lu))?,
+            Some(open) => {
+                open.modify(&properties).map_err(|error| modify_error(error, lu))?;
+                self.stmf.lu_changed(guid);
+            }
             None => {
                 let refuse = |reason: String| ApiError::new(ErrorKind::Invalid, "meta file error").hint(reason);
                 let mut identity = unit.identity().map_err(refuse)?;
