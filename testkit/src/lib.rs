@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fuzz_targets;
+pub mod guest;
 pub mod initiator;
 pub mod link;
 pub mod lu;

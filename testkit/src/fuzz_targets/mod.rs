@@ -14,6 +14,7 @@ mod services;
 mod session;
 mod storage;
 mod target;
+mod vhost;
 mod whole;
 mod wire;
 
@@ -44,6 +45,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("transport_id", scsi::transport_id),
     ("fc_frames", fc::frames),
     ("fip", fc::fip),
+    ("virtqueue", vhost::virtqueue),
     ("lu_record", storage::lu_record),
     ("lu_properties", storage::lu_properties),
 ];

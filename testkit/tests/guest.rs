@@ -1,0 +1,235 @@
+//! virtio-scsi: a guest's rings in front of the framework.
+
+use lu_sbd::properties::ModifyProperties;
+use lunette_loopback::Port;
+use stmf::config::{GroupKind, NewView};
+use testkit::guest::{Guest, QUEUE_SIZE, header};
+use testkit::lu::ScriptedLu;
+use testkit::san::{San, guid};
+use vhost_scsi::{ChainError, EVENT_QUEUE, FIRST_REQUEST_QUEUE, Fault, Inflight};
+use vm_memory::{Bytes, GuestAddress};
+
+const HOST: &str = "iqn.2026-11.test:guest";
+const TEST_UNIT_READY: [u8; 6] = [0; 6];
+const READ_CAPACITY: [u8; 10] = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn read(lba: u8, blocks: u8) -> [u8; 10] {
+    [0x28, 0, 0, 0, 0, lba, 0, 0, blocks, 0]
+}
+
+fn write(lba: u8, blocks: u8) -> [u8; 10] {
+    [0x2a, 0, 0, 0, 0, lba, 0, 0, blocks, 0]
+}
+
+fn ready(san: &San) -> (Port, Guest) {
+    san.disk(1, 0, 1 << 20);
+    let port = Guest::port(&san.stmf());
+    let mut guest = Guest::new(&port, HOST);
+    assert_eq!(guest.command(0, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x29, 0)));
+    (port, guest)
+}
+
+#[test]
+fn what_a_guest_writes_it_reads() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let data: Vec<u8> = (0..8 * 512).map(|at| (at * 7 % 251) as u8).collect();
+    let answer = guest.command(0, &write(3, 8), &data, 0);
+    assert!(answer.is_good(), "{answer:?}");
+    let answer = guest.command(0, &read(3, 8), &[], data.len());
+    assert!(answer.is_good());
+    assert_eq!((answer.data, answer.residual), (data.clone(), 0));
+    // Through a table of indirect descriptors; more room than the command fills.
+    let answer = guest.command(0, &read(4, 1), &[], 1536);
+    assert_eq!((&answer.data[..512], answer.residual, answer.written), (&data[512..1024], 1024, 108 + 512));
+}
+
+#[test]
+fn less_room_than_the_command_moves_is_an_overrun() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    assert_eq!(guest.command(0, &read(0, 2), &[], 1024).response, 0);
+    assert_eq!(guest.command(0, &read(0, 4), &[], 1024).response, 1);
+}
+
+#[test]
+fn other_targets_and_luns_are_told_apart() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let mut other = header(0, 9, &TEST_UNIT_READY);
+    other[1] = 5;
+    let head = guest.offer(FIRST_REQUEST_QUEUE, &[&other], &[108], false);
+    guest.kick(FIRST_REQUEST_QUEUE);
+    assert_eq!(guest.answer(head).unwrap().response, 3, "BAD TARGET");
+    let answer = guest.command(7, &TEST_UNIT_READY, &[], 0);
+    assert_eq!((answer.response, answer.sense_triple()), (0, Some((5, 0x25, 0))));
+    let inquiry = guest.command(7, &[0x12, 0, 0, 0, 36, 0], &[], 36);
+    assert_eq!(inquiry.data[0], 0x7f, "nothing can be there");
+}
+
+#[test]
+fn a_host_group_decides_what_a_guest_sees() {
+    let san = San::new(1, 1);
+    let port = Guest::port(&san.stmf());
+    san.change(|config| config.create_group(GroupKind::Host, "vms"));
+    san.change(|config| config.add_member(GroupKind::Host, "vms", HOST));
+    san.stmf().register_lu(ScriptedLu::new(guid(2)), "test").unwrap();
+    let view = NewView { lu: guid(2), host_group: Some("vms"), target_group: None, lun: Some(4) };
+    san.change(|config| Ok(config.add_view(&view)?.0));
+    let report = [0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0];
+    let mut one = Guest::new(&port, HOST);
+    assert_eq!(one.command(0, &report, &[], 64).data[3], 8);
+    let mut two = Guest::new(&port, "iqn.2026-11.test:another");
+    assert_eq!(two.command(0, &report, &[], 64).data[3], 0);
+}
+
+#[test]
+fn an_aborted_command_comes_back_as_aborted_before_the_answer_to_its_abort() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    guest.hold_stores = true;
+    let head = guest.send(0, 77, &read(0, 1), &[], 512);
+    assert_eq!(guest.answer(head), None);
+    assert_eq!(guest.manage(0, 0, 77), None, "the store is still at work on it");
+    guest.hold_stores = false;
+    guest.settle();
+    assert_eq!(guest.answer(head).unwrap().response, 2, "ABORTED");
+    assert_eq!(guest.manage(0, 0, 77), Some(0), "it is not there any more");
+    assert_eq!(guest.manage(5, 0, 0), Some(0), "LOGICAL UNIT RESET");
+    assert_eq!(guest.command(0, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x29, 3)));
+    assert_eq!(guest.manage(99, 0, 0), Some(11), "FUNCTION REJECTED");
+}
+
+#[test]
+fn events_tell_of_units_that_come_and_go_and_grow() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let event = |bytes: &[u8]| {
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        (word(0), [bytes[6], bytes[7]], word(12))
+    };
+    let head = guest.await_event();
+    let (lu, _) = san.disk(2, 300, 1 << 16);
+    guest.settle();
+    let (_, bytes) = guest.taken(EVENT_QUEUE, head).unwrap();
+    assert_eq!(event(&bytes), (1, [0x41, 0x2c], 1), "TRANSPORT RESET, RESCAN");
+    assert!(guest.interrupts[EVENT_QUEUE] > 0);
+
+    // The guest meets the unit: other units have come, and this one is new to it.
+    assert_eq!(guest.command(300, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x3f, 0x0e)));
+    assert_eq!(guest.command(300, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x29, 0)));
+    lu.modify(&ModifyProperties::parse(["wcd=true"], None).unwrap()).unwrap();
+    san.stmf().lu_changed(guid(2));
+    guest.settle();
+    let head = guest.await_event();
+    let (_, bytes) = guest.taken(EVENT_QUEUE, head).unwrap();
+    assert_eq!(event(&bytes), (3, [0x41, 0x2c], 0x012a), "PARAM CHANGE, mode parameters");
+
+    san.stmf().offline_lu(guid(2)).unwrap();
+    guest.settle();
+    let head = guest.await_event();
+    let (_, bytes) = guest.taken(EVENT_QUEUE, head).unwrap();
+    assert_eq!(event(&bytes), (1, [0x41, 0x2c], 2), "TRANSPORT RESET, REMOVED");
+}
+
+#[test]
+fn commands_under_way_are_carried_out_again_by_the_next_device() {
+    let san = San::new(1, 1);
+    let (port, mut guest) = ready(&san);
+    let notes = Notes::default();
+    let (memory, data) = (std::sync::Arc::clone(&guest.memory), [0x5a; 512]);
+    guest.device.set_inflight(notes.inflight());
+    let first = guest.send(0, 1, &write(0, 1), &data, 0);
+    assert!(guest.answer(first).unwrap().is_good());
+    guest.hold_stores = true;
+    let second = guest.send(0, 2, &write(1, 1), &data, 0);
+    assert_eq!(guest.answer(second), None);
+    // The process ends.
+    drop(guest);
+    let mut guest = Guest::with_memory(&port, HOST, memory, notes.inflight());
+    guest.settle();
+    let used: u16 = guest.memory.read_obj(GuestAddress(0x1000 * 3 + 0x800 + 2)).unwrap();
+    assert_eq!(used, 3, "the unit attention, the write that was answered, the one that was not");
+    assert_eq!(guest.device.under_way(FIRST_REQUEST_QUEUE), 0);
+}
+
+/// Memory that outlives a device.
+#[derive(Clone, Default)]
+struct Notes(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+/// A copy that goes back when the device ends.
+struct Kept(Vec<u8>, Notes);
+
+impl Notes {
+    fn inflight(&self) -> Option<Inflight> {
+        let mut bytes = self.0.lock().unwrap().clone();
+        bytes.resize(Inflight::bytes_for(4, QUEUE_SIZE), 0);
+        Inflight::new(Box::new(Kept(bytes, self.clone())), 4, QUEUE_SIZE)
+    }
+}
+
+impl AsMut<[u8]> for Kept {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        *self.1.0.lock().unwrap() = std::mem::take(&mut self.0);
+    }
+}
+
+#[test]
+fn a_ring_that_makes_no_sense_stops_its_queue_and_no_other() {
+    let san = San::new(1, 1);
+    let (port, mut guest) = ready(&san);
+    let mut neighbour = Guest::new(&port, "iqn.2026-11.test:neighbour");
+    let memory = std::sync::Arc::clone(&guest.memory);
+    let descriptor = |address: u64, length: u32, flags: u16, next: u16| {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&address.to_le_bytes());
+        bytes[8..12].copy_from_slice(&length.to_le_bytes());
+        bytes[12..14].copy_from_slice(&flags.to_le_bytes());
+        bytes[14..].copy_from_slice(&next.to_le_bytes());
+        memory.write_slice(&bytes, GuestAddress(0x4000)).unwrap();
+    };
+    let second = FIRST_REQUEST_QUEUE + 1;
+    // Its own successor.
+    descriptor(0x10_000, 16, 1, 0);
+    guest.publish(second, 0);
+    guest.kick(second);
+    assert_eq!(guest.device.poll_fault(), Some(Fault::Chain { queue: second, error: ChainError::Loop }));
+    guest.publish(second, 0);
+    guest.kick(second);
+    assert_eq!(guest.device.poll_fault(), None, "a queue that was stopped is not looked at");
+    assert!(!guest.command(0, &READ_CAPACITY, &[], 8).data.is_empty());
+    assert_eq!(neighbour.command(0, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x29, 0)));
+}
+
+#[test]
+fn each_kind_of_malformed_chain_has_its_name() {
+    type Case = (u64, u32, u16, u16, fn(ChainError) -> bool);
+    let cases: [Case; 6] = [
+        (0x10_000, 16, 1, 0xfff0, |error| error == ChainError::Index(0xfff0)),
+        (u64::MAX - 4, 16, 0, 0, |error| matches!(error, ChainError::Memory { .. })),
+        (0x10_000, u32::MAX, 2, 0, |error| matches!(error, ChainError::Memory { .. })),
+        (0x10_000, 15, 4, 0, |error| error == ChainError::Indirect),
+        (0x10_000, 16, 5, 0, |error| error == ChainError::Indirect),
+        (0x10_000, 50, 0, 0, |error| matches!(error, ChainError::Short { readable: 50, writable: 0 })),
+    ];
+    for (number, (address, length, flags, next, is_it)) in cases.into_iter().enumerate() {
+        let san = San::new(1, 1);
+        let (_port, mut guest) = ready(&san);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&address.to_le_bytes());
+        bytes[8..12].copy_from_slice(&length.to_le_bytes());
+        bytes[12..14].copy_from_slice(&flags.to_le_bytes());
+        bytes[14..].copy_from_slice(&next.to_le_bytes());
+        guest.memory.write_slice(&bytes, GuestAddress(0x4000)).unwrap();
+        guest.publish(FIRST_REQUEST_QUEUE + 1, 0);
+        guest.kick(FIRST_REQUEST_QUEUE + 1);
+        let Some(Fault::Chain { error, .. }) = guest.device.poll_fault() else { panic!("case {number}") };
+        assert!(is_it(error), "case {number}: {error}");
+    }
+}

@@ -1,0 +1,545 @@
+//! A device: its queues, and what is under way on them.
+
+use bytes::Bytes;
+use lunette_loopback::{Command, Event, Outcome, Session, StoreJob};
+use scsi_core::{Lun, Status, TaskManagementFunction};
+use std::collections::{HashMap, VecDeque};
+use std::num::Wrapping;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use stmf::provider::{LogicalUnit, Segments, StoreCompletion, StoreDone};
+use stmf::{LunMap, TaskTag, Termination};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::GuestMemory;
+
+use crate::chain::{Chain, ChainError, Lend, Ranges};
+use crate::events::{EVENT_BYTES, Events};
+use crate::inflight::Inflight;
+use crate::request::{
+    COMMAND_BYTES, CommandHeader, Control, MANAGEMENT_BYTES, RESPONSE_BYTES, Response, managed, response,
+};
+use crate::{CONTROL_QUEUE, EVENT_QUEUE};
+
+/// Indices of queues whose driver is to be interrupted.
+pub type Signals = Vec<usize>;
+
+/// What one request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of data in one direction; more is a failed request. At most `u32::MAX`.
+    pub max_transfer: u64,
+    /// Bytes that are copied because they are looked at (parameter lists, COMPARE AND WRITE) or cannot be lent.
+    pub max_copied: u64,
+    /// Requests that are taken from a queue before the others have their turn.
+    pub max_turn: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_transfer: 64 << 20, max_copied: 4 << 20, max_turn: 64 }
+    }
+}
+
+/// Why a queue was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A request makes no sense.
+    #[error("queue {queue}: {error}")]
+    Chain {
+        /// The queue.
+        queue: usize,
+        /// What is wrong.
+        error: ChainError,
+    },
+    /// A request was made available twice before it was answered.
+    #[error("queue {queue}: descriptor {head} is under way already")]
+    Twice {
+        /// The queue.
+        queue: usize,
+        /// The head of the request.
+        head: u16,
+    },
+    /// The ring's index is ahead by more than the ring has, or the ring lies outside of the guest's memory.
+    #[error("queue {queue}: its ring makes no sense")]
+    Ring {
+        /// The queue.
+        queue: usize,
+    },
+}
+
+/// A queue of the device.
+#[derive(Debug)]
+struct Ring {
+    queue: Queue,
+    is_running: bool,
+    /// By head: whether it is under way.
+    open: Vec<bool>,
+    under_way: usize,
+    /// Something went on the used ring that was not signalled.
+    used: bool,
+}
+
+/// Where an answer goes.
+#[derive(Clone, Debug)]
+struct Place {
+    queue: usize,
+    head: u16,
+    writable: Ranges,
+}
+
+#[derive(Debug)]
+struct Request {
+    place: Place,
+    id: (Lun, u64),
+    /// Bytes expected, in the one direction that there is.
+    expected: u64,
+    /// Bytes of data written to the guest.
+    written: u64,
+    is_read: bool,
+}
+
+/// The device that a guest sees: a session on one side, queues on the other.
+///
+/// After any call: carry out [`poll_store`](Self::poll_store) until it gives nothing, then [`run`](Self::run), then
+/// signal [`take_signals`](Self::take_signals). Calls that move data take the guest's memory; a device whose guest has
+/// gone is dropped, and its session ends with it.
+#[derive(Debug)]
+pub struct Device {
+    session: Session,
+    limits: Limits,
+    rings: Vec<Ring>,
+    inflight: Option<Inflight>,
+    requests: HashMap<TaskTag, Request>,
+    /// What the driver calls its requests, for task management.
+    ids: HashMap<(Lun, u64), TaskTag>,
+    managements: HashMap<TaskTag, Place>,
+    /// Questions of our own: which unit attention is next.
+    questions: HashMap<TaskTag, u16>,
+    map: Arc<LunMap>,
+    events: Events,
+    tells: bool,
+    faults: VecDeque<Fault>,
+    termination: Option<Termination>,
+}
+
+impl Device {
+    /// A device with so many queues of at most `queue_size` entries, on a session that commands of any kind may use.
+    ///
+    /// # Errors
+    /// The queue size is no power of two up to 32,768.
+    pub fn new(session: Session, queues: usize, queue_size: u16, limits: Limits) -> Result<Self, virtio_queue::Error> {
+        let ring = || {
+            let queue = <Queue as QueueT>::new(queue_size)?;
+            let open = vec![false; usize::from(queue_size)];
+            Ok(Ring { queue, is_running: false, open, under_way: 0, used: false })
+        };
+        let map = session.lun_map();
+        Ok(Self {
+            limits,
+            rings: (0..queues).map(|_| ring()).collect::<Result<_, virtio_queue::Error>>()?,
+            inflight: None,
+            requests: HashMap::new(),
+            ids: HashMap::new(),
+            managements: HashMap::new(),
+            questions: HashMap::new(),
+            events: Events::new(&map),
+            map,
+            tells: false,
+            faults: VecDeque::new(),
+            termination: None,
+            session,
+        })
+    }
+
+    /// How many queues there are.
+    pub fn queues(&self) -> usize {
+        self.rings.len()
+    }
+
+    /// A queue, to set it up while it does not run.
+    pub fn queue(&mut self, queue: usize) -> Option<&mut Queue> {
+        self.rings.get_mut(queue).map(|ring| &mut ring.queue)
+    }
+
+    /// Whether the driver took [`features::HOTPLUG`](crate::features::HOTPLUG) or
+    /// [`features::CHANGE`](crate::features::CHANGE), and wants to hear of units.
+    pub fn tell_events(&mut self, tells: bool) {
+        self.tells = tells;
+    }
+
+    /// Where requests under way are noted from now on; with what is noted there [`start`](Self::start) begins.
+    pub fn set_inflight(&mut self, inflight: Option<Inflight>) {
+        self.inflight = inflight;
+    }
+
+    /// Starts a queue that has been set up; carries out again what was under way when an earlier device ended.
+    pub fn start<M: GuestMemory>(&mut self, queue: usize, memory: &M, lender: &impl Lend) {
+        let Some(ring) = self.rings.get_mut(queue).filter(|ring| !ring.is_running) else { return };
+        ring.queue.set_ready(true);
+        if !ring.queue.is_valid(memory) {
+            ring.queue.set_ready(false);
+            return self.fault(Fault::Ring { queue });
+        }
+        let Ok(used) = ring.queue.used_idx(memory, Ordering::Acquire) else {
+            return self.fault(Fault::Ring { queue });
+        };
+        ring.is_running = true;
+        ring.queue.set_next_used(used.0);
+        if let Some(inflight) = &mut self.inflight {
+            let heads = inflight.resume(queue, used.0);
+            ring.queue.set_next_avail((used + Wrapping(heads.len() as u16)).0);
+            for head in heads {
+                self.take(queue, head, memory, lender);
+            }
+        }
+    }
+
+    /// Stops a queue. What is under way on it ends without an answer on the ring: wait until
+    /// [`under_way`](Self::under_way) says 0 where it must not. The index of the next request.
+    pub fn stop(&mut self, queue: usize) -> u16 {
+        let Some(ring) = self.rings.get_mut(queue) else { return 0 };
+        ring.is_running = false;
+        ring.queue.set_ready(false);
+        ring.queue.next_avail()
+    }
+
+    /// Requests of a queue that have not been answered; what waits for an event on the event queue does not count.
+    pub fn under_way(&self, queue: usize) -> usize {
+        self.rings.get(queue).map_or(0, |ring| ring.under_way)
+    }
+
+    /// Takes requests from a queue, a turn of them. Whether there are more.
+    pub fn kick<M: GuestMemory>(&mut self, queue: usize, memory: &M, lender: &impl Lend) -> bool {
+        if queue == EVENT_QUEUE {
+            self.deliver_events(memory);
+            return false;
+        }
+        let mut left = self.limits.max_turn;
+        loop {
+            let Some(ring) = self.rings.get_mut(queue).filter(|ring| ring.is_running) else { return false };
+            let _ = ring.queue.disable_notification(memory);
+            while left > 0 {
+                let Some(head) = self.pop(queue, memory) else { break };
+                left -= 1;
+                self.take(queue, head, memory, lender);
+            }
+            let Some(ring) = self.rings.get_mut(queue).filter(|ring| ring.is_running) else { return false };
+            match (left, ring.queue.enable_notification(memory)) {
+                (0, Ok(more)) => return more,
+                (_, Ok(true)) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// The next store operation to carry out.
+    pub fn poll_store(&mut self) -> Option<StoreJob> {
+        self.session.poll_store()
+    }
+
+    /// The duty to report the outcome of a job that is started and not waited for.
+    pub fn completion(&self, job: &StoreJob) -> StoreCompletion {
+        self.session.completion(job)
+    }
+
+    /// Takes the outcome of a store operation.
+    pub fn handle_store_done(&mut self, lu: &Arc<dyn LogicalUnit>, done: StoreDone) {
+        self.session.handle_store_done(lu, done);
+    }
+
+    /// Takes what other threads have for the session; called after each wake.
+    pub fn handle_mail(&mut self) {
+        self.session.handle_mail();
+        if self.session.take_look() && self.tells {
+            self.look();
+        }
+    }
+
+    /// Carries results to the guest.
+    pub fn run<M: GuestMemory>(&mut self, memory: &M) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Data { tag, offset, data } => self.data(memory, tag, offset, &data),
+                Event::Done { tag, outcome } => self.done(memory, tag, outcome),
+                Event::Managed { tag, response } => {
+                    if let Some(lun) = self.questions.remove(&tag) {
+                        self.events.attention(lun, response);
+                    } else if let Some(place) = self.managements.remove(&tag) {
+                        self.answer(memory, &place, &[managed(response).0], 0);
+                    }
+                }
+                Event::Terminated(how) => self.termination = Some(how),
+            }
+        }
+        self.deliver_events(memory);
+    }
+
+    /// The queues whose driver is to be interrupted, each once.
+    pub fn take_signals<M: GuestMemory>(&mut self, memory: &M) -> Signals {
+        let wants = |(at, ring): (usize, &mut Ring)| {
+            let used = std::mem::take(&mut ring.used);
+            // A ring that cannot be asked any more gets an interrupt too many.
+            (used && ring.queue.needs_notification(memory).unwrap_or(true)).then_some(at)
+        };
+        self.rings.iter_mut().enumerate().filter_map(wants).collect()
+    }
+
+    /// A queue that was stopped, and why.
+    pub fn poll_fault(&mut self) -> Option<Fault> {
+        self.faults.pop_front()
+    }
+
+    /// The framework wants the session to end: drop the device, and its guest's connection.
+    pub fn termination(&self) -> Option<Termination> {
+        self.termination
+    }
+
+    /// The framework's side of the session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        let (Fault::Chain { queue, .. } | Fault::Twice { queue, .. } | Fault::Ring { queue }) = fault;
+        if let Some(ring) = self.rings.get_mut(queue) {
+            ring.is_running = false;
+        }
+        self.faults.push_back(fault);
+    }
+
+    /// The head of the next request of a queue.
+    fn pop<M: GuestMemory>(&mut self, queue: usize, memory: &M) -> Option<u16> {
+        let ring = self.rings.get_mut(queue).filter(|ring| ring.is_running)?;
+        let ahead =
+            ring.queue.avail_idx(memory, Ordering::Acquire).map(|index| index - Wrapping(ring.queue.next_avail()));
+        match ahead {
+            Ok(Wrapping(0)) => None,
+            Ok(ahead) if ahead.0 <= ring.queue.size() => {
+                ring.queue.pop_descriptor_chain(memory).map(|chain| chain.head_index())
+            }
+            _ => {
+                self.fault(Fault::Ring { queue });
+                None
+            }
+        }
+    }
+
+    /// Begins a request.
+    fn take<M: GuestMemory>(&mut self, queue: usize, head: u16, memory: &M, lender: &impl Lend) {
+        let Some(ring) = self.rings.get_mut(queue) else { return };
+        match ring.open.get_mut(usize::from(head)) {
+            Some(open @ false) => *open = true,
+            Some(true) => return self.fault(Fault::Twice { queue, head }),
+            None => return self.fault(Fault::Chain { queue, error: ChainError::Index(head) }),
+        }
+        ring.under_way += 1;
+        let (table, size) = (ring.queue.desc_table(), ring.queue.size());
+        if let Some(inflight) = &mut self.inflight {
+            inflight.begin(queue, head);
+        }
+        let begun = Chain::walk(memory, table, size, head).and_then(|chain| match queue {
+            CONTROL_QUEUE => self.control(memory, head, chain),
+            _ => self.command(memory, lender, queue, head, chain),
+        });
+        if let Err(error) = begun {
+            self.fault(Fault::Chain { queue, error });
+        }
+    }
+
+    fn command<M: GuestMemory>(
+        &mut self,
+        memory: &M,
+        lender: &impl Lend,
+        queue: usize,
+        head: u16,
+        chain: Chain,
+    ) -> Result<(), ChainError> {
+        let Chain { readable, writable } = chain;
+        let mut bytes = [0; COMMAND_BYTES];
+        let data_out = readable.len().checked_sub(COMMAND_BYTES as u64);
+        let data_in = writable.len().checked_sub(RESPONSE_BYTES as u64);
+        let (Some(data_out), Some(data_in)) = (data_out, data_in) else {
+            return Err(ChainError::Short { readable: readable.len(), writable: writable.len() });
+        };
+        readable.read(memory, 0, &mut bytes);
+        let header = CommandHeader::decode(&bytes);
+        let place = Place { queue, head, writable };
+        let Some(lun) = header.lun else {
+            self.refuse(memory, &place, Response::BAD_TARGET);
+            return Ok(());
+        };
+        let data = match self.data_out(memory, lender, &readable, data_out, header.is_plain_write()) {
+            // Data in both directions is a feature that is not offered (VIRTIO_SCSI_F_INOUT).
+            Some(data) if data_in <= self.limits.max_transfer && (data_in == 0 || data_out == 0) => data,
+            _ => {
+                self.refuse(memory, &place, Response::FAILURE);
+                return Ok(());
+            }
+        };
+        let tag = self.session.submit(Command {
+            lun,
+            cdb: header.cdb().to_vec(),
+            attribute: header.attribute,
+            data_out: data,
+            data_in_length: u32::try_from(data_in).unwrap_or(u32::MAX),
+            pieces: true,
+        });
+        let id = (lun, header.id);
+        let (expected, is_read) = (data_in.max(data_out), data_in > 0);
+        self.ids.insert(id, tag);
+        self.requests.insert(tag, Request { place, id, expected, written: 0, is_read });
+        Ok(())
+    }
+
+    /// What the guest writes: lent if it goes to the medium as it is, else copied, so that what is checked is what is used.
+    fn data_out<M: GuestMemory>(
+        &self,
+        memory: &M,
+        lender: &impl Lend,
+        readable: &Ranges,
+        length: u64,
+        is_plain: bool,
+    ) -> Option<Segments> {
+        const WORTH_LENDING: u64 = 512;
+        if length == 0 {
+            return Some(Segments::new());
+        }
+        if is_plain
+            && (WORTH_LENDING..=self.limits.max_transfer).contains(&length)
+            && let Some(lent) = readable.lend(lender, COMMAND_BYTES as u64)
+        {
+            return Some(lent);
+        }
+        if length > self.limits.max_copied {
+            return None;
+        }
+        let mut copy = vec![0; length as usize];
+        let done = readable.read(memory, COMMAND_BYTES as u64, &mut copy);
+        (done == copy.len()).then(|| Segments::from_iter([Bytes::from(copy)]))
+    }
+
+    fn control<M: GuestMemory>(&mut self, memory: &M, head: u16, chain: Chain) -> Result<(), ChainError> {
+        let Chain { readable, writable } = chain;
+        if readable.len() < 4 || writable.len() == 0 {
+            return Err(ChainError::Short { readable: readable.len(), writable: writable.len() });
+        }
+        let mut bytes = [0; MANAGEMENT_BYTES];
+        let length = readable.read(memory, 0, &mut bytes);
+        let place = Place { queue: CONTROL_QUEUE, head, writable };
+        match Control::decode(&bytes[..length]) {
+            Control::Manage { function: Some(function), lun: Some(lun), id } => {
+                use TaskManagementFunction::{AbortTask, QueryTask};
+                let referenced = self.ids.get(&(lun, id)).copied();
+                if matches!(function, AbortTask | QueryTask) && referenced.is_none() {
+                    self.answer(memory, &place, &[Response::OK.0], 0);
+                } else {
+                    let tag = self.session.manage(lun, function, referenced);
+                    self.managements.insert(tag, place);
+                }
+            }
+            Control::Manage { function: None, .. } => {
+                self.answer(memory, &place, &[Response::FUNCTION_REJECTED.0], 0);
+            }
+            Control::Manage { lun: None, .. } => self.answer(memory, &place, &[Response::INCORRECT_LUN.0], 0),
+            // The events that will be told, none, in front of the response.
+            Control::Notifications => self.answer(memory, &place, &[0, 0, 0, 0, Response::OK.0], 0),
+            Control::Unknown => self.answer(memory, &place, &[Response::FAILURE.0], 0),
+        }
+        Ok(())
+    }
+
+    fn data<M: GuestMemory>(&mut self, memory: &M, tag: TaskTag, offset: u32, data: &Segments) {
+        let Some(request) = self.requests.get_mut(&tag) else { return };
+        let mut at = RESPONSE_BYTES as u64 + u64::from(offset);
+        for segment in data {
+            let written = request.place.writable.write(memory, at, segment);
+            at += written as u64;
+            request.written += written as u64;
+        }
+    }
+
+    fn done<M: GuestMemory>(&mut self, memory: &M, tag: TaskTag, outcome: Option<Outcome>) {
+        let Some(request) = self.requests.remove(&tag) else { return };
+        if self.ids.get(&request.id) == Some(&tag) {
+            self.ids.remove(&request.id);
+        }
+        let Request { place, expected, written, is_read, .. } = request;
+        let bytes = match outcome {
+            Some(outcome) => {
+                let moved = if is_read { written } else { outcome.data_length.min(expected) };
+                let residual = u32::try_from(expected - moved).unwrap_or(u32::MAX);
+                let overran = outcome.is_good() && outcome.data_length > expected;
+                let code = if overran { Response::OVERRUN } else { Response::OK };
+                response(code, outcome.status, &outcome.sense_bytes, residual)
+            }
+            None => response(Response::ABORTED, Status::GOOD, &[], 0),
+        };
+        self.answer(memory, &place, &bytes, written);
+    }
+
+    fn refuse<M: GuestMemory>(&mut self, memory: &M, place: &Place, code: Response) {
+        self.answer(memory, place, &response(code, Status::GOOD, &[], 0), 0);
+    }
+
+    /// Writes an answer and puts it on the used ring, unless the queue has been stopped meanwhile.
+    fn answer<M: GuestMemory>(&mut self, memory: &M, place: &Place, bytes: &[u8], data: u64) {
+        let Place { queue, head, ref writable } = *place;
+        let Some(ring) = self.rings.get_mut(queue) else { return };
+        if let Some(open) = ring.open.get_mut(usize::from(head)) {
+            *open = false;
+        }
+        ring.under_way = ring.under_way.saturating_sub(1);
+        if !ring.is_running {
+            return;
+        }
+        let written = writable.write(memory, 0, bytes) as u64 + data;
+        if let Some(inflight) = &mut self.inflight {
+            inflight.end(queue, head);
+        }
+        match ring.queue.add_used(memory, head, u32::try_from(written).unwrap_or(u32::MAX)) {
+            Ok(()) => ring.used = true,
+            Err(_) => return self.fault(Fault::Ring { queue }),
+        }
+        let used = ring.queue.next_used();
+        if let Some(inflight) = &mut self.inflight {
+            inflight.ended(queue, head, used);
+        }
+    }
+
+    /// Something about the session changed: units that came or went, or a unit attention.
+    fn look(&mut self) {
+        let map = self.session.lun_map();
+        if !Arc::ptr_eq(&map, &self.map) {
+            self.events.look(&map);
+            self.map = Arc::clone(&map);
+        }
+        if !self.questions.is_empty() {
+            return;
+        }
+        for entry in map.iter() {
+            let Some(lun) = Lun::new(entry.lun) else { continue };
+            let tag = self.session.manage(lun, TaskManagementFunction::QueryAsynchronousEvent, None);
+            self.questions.insert(tag, entry.lun);
+        }
+    }
+
+    /// Tells what is to be told, as far as the driver has made room.
+    fn deliver_events<M: GuestMemory>(&mut self, memory: &M) {
+        while self.tells && !self.events.is_empty() {
+            let Some(head) = self.pop(EVENT_QUEUE, memory) else { return };
+            let Some(ring) = self.rings.get_mut(EVENT_QUEUE) else { return };
+            let walked = Chain::walk(memory, ring.queue.desc_table(), ring.queue.size(), head);
+            let written = walked.and_then(|chain| {
+                let room = ChainError::Short { readable: chain.readable.len(), writable: chain.writable.len() };
+                let event = (chain.writable.len() >= EVENT_BYTES as u64).then(|| self.events.next()).flatten();
+                event.map(|event| chain.writable.write(memory, 0, &event)).ok_or(room)
+            });
+            match written.map(|written| ring.queue.add_used(memory, head, written as u32)) {
+                Ok(Ok(())) => ring.used = true,
+                Ok(Err(_)) => self.fault(Fault::Ring { queue: EVENT_QUEUE }),
+                Err(error) => self.fault(Fault::Chain { queue: EVENT_QUEUE, error }),
+            }
+        }
+    }
+}
