@@ -21,6 +21,9 @@ use crate::model::{Configuration, Transaction};
 /// [`unregister_lu`](Self::unregister_lu) at the end of a server, and may wait (draining a unit) within the named limits
 /// of the implementation.
 pub trait Live: Send + Sync {
+    /// Something about a logical unit that is online has changed: initiators that can be told without asking are told.
+    fn lu_changed(&self, guid: Guid);
+
     /// Publishes a committed transaction; `configuration` is the state after it. Targets, portal groups and views of
     /// every session follow, sessions that are not concerned notice nothing. A new target goes online unless
     /// [`default_target_state`](stmf::config::Settings::default_target_state) says otherwise; sessions of a target

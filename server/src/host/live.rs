@@ -15,6 +15,10 @@ use stmf::{Guid, NexusId, State, StmfError, Termination};
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 impl Live for Host {
+    fn lu_changed(&self, guid: Guid) {
+        self.stmf().lu_changed(guid);
+    }
+
     fn apply(&self, configuration: &Configuration, transaction: &Transaction) {
         if !transaction.iscsi.is_empty() {
             self.follow(&configuration.iscsi);

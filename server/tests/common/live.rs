@@ -59,6 +59,10 @@ fn state(online: bool) -> ObjectState {
 }
 
 impl Live for Lab {
+    fn lu_changed(&self, guid: Guid) {
+        assert!(self.inner.lock().unwrap().lus.contains_key(&guid), "a unit that is online");
+    }
+
     fn apply(&self, _configuration: &Configuration, transaction: &Transaction) {
         let mut inner = self.inner.lock().unwrap();
         for change in &transaction.iscsi {

@@ -96,7 +96,9 @@ impl Engine {
         match &unit.lu {
             Some(open) => {
                 open.modify(&properties).map_err(|error| modify_error(error, lu))?;
-                self.stmf.lu_changed(guid);
+                if let Some(live) = &self.live {
+                    live.lu_changed(guid);
+                }
             }
             None => {
                 let refuse = |reason: String| ApiError::new(ErrorKind::Invalid, "meta file error").hint(reason);
