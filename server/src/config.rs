@@ -27,6 +27,9 @@ pub struct ServerConfig {
     pub poll: Duration,
     /// The drivers of Fibre Channel adapters.
     pub fc_drivers: FcDrivers,
+    /// Sockets for the monitors of virtual machines on this host.
+    #[cfg(feature = "vhost-user")]
+    pub vhost_ports: Vec<crate::vhost::VhostPort>,
     /// What is logged, in the syntax of `tracing`'s filters: `info`, `lunette_server=debug,warn` ...
     pub log: String,
 }
@@ -45,6 +48,8 @@ impl Default for ServerConfig {
             threads: None,
             poll: Duration::ZERO,
             fc_drivers: FcDrivers::default(),
+            #[cfg(feature = "vhost-user")]
+            vhost_ports: Vec::new(),
             log: "info".into(),
         }
     }

@@ -114,6 +114,11 @@ impl Server {
         self.host.follow_fc(engine.lock().unwrap_or_else(PoisonError::into_inner).configuration());
         let mut portals = self.host.adopt_default_portals(sockets.portals).map_err(StartError::System)?;
         portals.extend(self.host.open_default_portals(&config.portals)?);
+        #[cfg(feature = "vhost-user")]
+        for port in &config.vhost_ports {
+            let path = port.path.clone();
+            self.host.open_vhost(port).map_err(|source| StartError::Vhost { path, source })?;
+        }
         let admin = match sockets.management {
             Some(listener) => serve_on(Arc::clone(engine), listener, None),
             None => serve(Arc::clone(engine), &config.socket),

@@ -82,10 +82,11 @@ pub(crate) fn lun(bytes: &[u8]) -> Option<Lun> {
     }
 }
 
-/// The address by which the device names a logical unit.
+/// The address by which the device names a logical unit: in the form in which REPORT LUNS lists it, for Linux compares the
+/// two as numbers.
 pub(crate) fn address(number: u16) -> [u8; 8] {
-    let [high, low] = number.to_be_bytes();
-    [1, 0, 0x40 | high, low, 0, 0, 0, 0]
+    let [high, low, ..] = Lun::new(number).unwrap_or_default().0;
+    [1, 0, high, low, 0, 0, 0, 0]
 }
 
 /// A response to a command.
@@ -171,7 +172,8 @@ mod tests {
         assert_eq!(lun(&[1, 0, 0x41, 0x2c, 0, 0, 0, 0]).and_then(Lun::number), Some(300));
         assert_eq!(lun(&[1, 1, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(lun(&[0; 8]), None);
-        assert_eq!(lun(&address(300)).and_then(Lun::number), Some(300));
+        assert_eq!(address(300), [1, 0, 0x41, 0x2c, 0, 0, 0, 0]);
+        assert_eq!(address(7), [1, 0, 0, 7, 0, 0, 0, 0]);
     }
 
     #[test]

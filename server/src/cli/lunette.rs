@@ -103,6 +103,11 @@ pub(super) struct ServeArguments {
     /// Microseconds a thread of the data path looks for work before it sleeps: buys latency with processor time.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(super) poll_us: u32,
+    /// A socket for the monitor of a virtual machine on this host (vhost-user-scsi); may be given several times. The guest
+    /// is an initiator by the name given, or one made of the socket's.
+    #[cfg(feature = "vhost-user")]
+    #[arg(long = "vhost-user", value_name = "PATH[,initiator=NAME]")]
+    pub(super) vhost_users: Vec<crate::vhost::VhostPort>,
     /// What to log: error, warn, info, debug, trace, or by module as in 'warn,lunette_server=debug'.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub(super) log: String,

@@ -45,6 +45,8 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
         threads: arguments.threads,
         poll: Duration::from_micros(arguments.poll_us.into()),
         fc_drivers: FcDrivers::default(),
+        #[cfg(feature = "vhost-user")]
+        vhost_ports: arguments.vhost_users,
         log: arguments.log,
     };
     let mut signals = match StopSignals::watch() {

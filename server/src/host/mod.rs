@@ -10,6 +10,8 @@ mod live;
 mod portals;
 mod radius;
 mod seen;
+#[cfg(feature = "vhost-user")]
+mod vhost;
 mod worker;
 
 use crate::audit::{AuditLog, LoginLog};
@@ -61,6 +63,10 @@ pub(crate) struct Host {
     // The order is that of dropping: first who may ask for work, last who does it.
     keeper: Keeper,
     fc: FcPorts,
+    #[cfg(feature = "vhost-user")]
+    vhost: vhost::VhostPorts,
+    #[cfg(feature = "vhost-user")]
+    surroundings: Surroundings,
     driver: Driver<TargetWorker>,
     provider: Arc<Provider>,
     stmf: Arc<Stmf>,
@@ -179,10 +185,14 @@ impl Host {
             audit: options.audit.clone(),
             on_failure: Arc::new(failed),
         };
-        let fc = FcPorts::new(options.fc_drivers.clone(), surroundings);
+        let fc = FcPorts::new(options.fc_drivers.clone(), surroundings.clone());
         let host = Arc::new_cyclic(|this: &Weak<Self>| Self {
             keeper: Keeper::new(this.clone()),
             fc,
+            #[cfg(feature = "vhost-user")]
+            vhost: vhost::VhostPorts::default(),
+            #[cfg(feature = "vhost-user")]
+            surroundings,
             driver,
             provider,
             stmf,
@@ -287,8 +297,16 @@ impl Host {
     pub(crate) fn shut_down(&self, grace: Duration) {
         self.keeper.stop();
         self.fc.shut_down();
+        #[cfg(feature = "vhost-user")]
+        self.vhost.shut_down();
         self.isns.lock().unwrap_or_else(PoisonError::into_inner).shut_down();
         drop(self.driver.shut_down(grace));
+    }
+
+    /// Opens sockets for the monitors of virtual machines. Called when logical units are up.
+    #[cfg(feature = "vhost-user")]
+    pub(crate) fn open_vhost(&self, port: &crate::vhost::VhostPort) -> io::Result<()> {
+        self.vhost.open(port, &self.surroundings)
     }
 
     /// Whether every thread of the data path still does what it is asked. Waits for them, a few seconds at most.

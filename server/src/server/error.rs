@@ -32,6 +32,15 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A socket for virtual machines.
+    #[cfg(feature = "vhost-user")]
+    #[error("cannot serve virtual machines at {}: {source}", path.display())]
+    Vhost {
+        /// The socket.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Threads or descriptors.
     #[error("cannot start the data path: {0}")]
     System(io::Error),
@@ -60,6 +69,10 @@ impl StartError {
             }),
             Self::Metrics { .. } => {
                 Some("give an address of this machine that is free with --metrics ADDR:PORT".into())
+            }
+            #[cfg(feature = "vhost-user")]
+            Self::Vhost { path, .. } => {
+                Some(format!("make the directory of {}, or give another path with --vhost-user", path.display()))
             }
             Self::System(_) => Some("see the limits of the process ('ulimit -a') and of its control group".into()),
             Self::Target(_) => None,
