@@ -69,6 +69,9 @@ const fn sub(
 /// The driver of ports over Ethernet.
 const FCOE: &str = "fcoe";
 
+/// What COMSTAR's command prints of a port over Ethernet, in its order.
+const FCOE_LABELS: [&str; 4] = ["MTU Size", "Primary MAC Address", "Current MAC Address", "Promiscuous Mode"];
+
 /// What manuals of both say.
 pub(super) fn pages() -> [Page; 2] {
     [FCINFO.page("Fibre Channel ports"), FCADM.page("administer Fibre Channel ports")]
@@ -402,8 +405,14 @@ fn fcoe_ports(backend: &mut Backend, parsed: &Parsed) -> Result<ExitCode, ApiErr
             continue;
         }
         let _ = writeln!(text, "HBA Port WWN: {name}\n\tPort Type: {mode}\n\tMAC Name: {interface}");
-        for (label, value) in port.adapter.iter().flat_map(|adapter| &adapter.report) {
+        let report = port.adapter.clone().unwrap_or_default().report;
+        let known = FCOE_LABELS.iter().filter_map(|label| report.get_key_value(*label));
+        let others = report.iter().filter(|(label, _)| !FCOE_LABELS.contains(&label.as_str()));
+        for (label, value) in known.chain(others) {
             let _ = writeln!(text, "\t{label}: {value}");
+        }
+        if let Some(problem) = &port.problem {
+            let _ = writeln!(text, "\tProblem: {problem}");
         }
     }
     print(&text);

@@ -24,6 +24,8 @@ mod inherited;
 mod limits;
 mod listener;
 mod net;
+#[cfg(feature = "fcoe")]
+mod packet;
 mod protocol;
 mod slab;
 #[cfg(test)]
@@ -38,6 +40,8 @@ pub(crate) use flood::Flood;
 pub(crate) use inherited::take as take_inherited;
 pub use limits::Limits;
 pub use listener::ListenError;
+#[cfg(feature = "fcoe")]
+pub(crate) use packet::{PacketLink, interface_address};
 pub(crate) use protocol::{Action, Arrival, Protocol, StoreJob};
 pub(crate) use wake::Wake;
 

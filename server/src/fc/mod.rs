@@ -28,6 +28,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "fcoe")]
+pub mod fcoe;
 pub mod soft;
 
 use schemars::JsonSchema;
@@ -164,13 +166,17 @@ pub trait FcDriver: Send + Sync + fmt::Debug {
     fn open(&self, port: &FcPort, wake: Wake) -> Result<Adapter, String>;
 }
 
-/// Drivers by name. The default has those that are built in: `softfc`, ports in software ([`soft`]).
+/// Drivers by name. The default has those that are built in: `softfc`, ports in software ([`soft`]), and `fcoe`, ports over
+/// Ethernet.
 #[derive(Clone, Debug)]
 pub struct FcDrivers(BTreeMap<String, Arc<dyn FcDriver>>);
 
 impl Default for FcDrivers {
     fn default() -> Self {
-        Self(BTreeMap::new()).with(soft::DRIVER, Arc::new(soft::SoftDriver::default()))
+        let drivers = Self(BTreeMap::new()).with(soft::DRIVER, Arc::new(soft::SoftDriver::default()));
+        #[cfg(feature = "fcoe")]
+        let drivers = drivers.with(fcoe::DRIVER, Arc::new(fcoe::FcoeDriver::default()));
+        drivers
     }
 }
 

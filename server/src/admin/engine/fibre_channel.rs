@@ -23,7 +23,10 @@ impl Engine {
         names: (Option<&str>, Option<&str>),
         options: BTreeMap<String, String>,
     ) -> Result<Done, ApiError> {
-        let (made_up_port, made_up_node) = self.make_up_names()?;
+        let (made_up_port, made_up_node) = match of_interface(&driver, &options)? {
+            Some(names) => names,
+            None => self.make_up_names()?,
+        };
         let port_name = names.0.map_or(Ok(made_up_port), parse)?;
         // A port that was named has a node beside it, as adapters have.
         let beside = if names.0.is_some() { Wwn(port_name.0 & !(0x0f << 56)) } else { made_up_node };
@@ -150,6 +153,17 @@ impl Engine {
             }
         }
     }
+}
+
+/// The names that go with what the port is on, where there is such a thing.
+fn of_interface(driver: &str, options: &BTreeMap<String, String>) -> Result<Option<(Wwn, Wwn)>, ApiError> {
+    #[cfg(feature = "fcoe")]
+    if let (crate::fc::fcoe::DRIVER, Some(interface)) = (driver, options.get("interface")) {
+        let names = crate::fc::fcoe::names(interface);
+        return names.map(Some).map_err(|reason| ApiError::new(ErrorKind::Invalid, reason));
+    }
+    let _ = (driver, options);
+    Ok(None)
 }
 
 fn parse(text: &str) -> Result<Wwn, ApiError> {
