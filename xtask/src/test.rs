@@ -327,7 +327,7 @@ fn kernel_step(_: &Shared) -> Result<Outcome> {
     if let Some(reason) = kernel::missing() {
         return Ok(skipped(reason));
     }
-    let tally = kernel::run()?;
+    let tally = kernel::run(&[])?;
     Ok(Outcome { tally, note: tally.to_string(), details: String::new() })
 }
 

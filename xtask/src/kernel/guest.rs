@@ -32,8 +32,9 @@ pub(super) struct Said {
 }
 
 impl Guest {
-    /// Boots the image, with a network card on QEMU's user network: what it connects to, this machine connects to.
-    pub(super) fn boot(image: &Image) -> Result<Self> {
+    /// Boots the image, with a network card on QEMU's user network: what it connects to, this machine connects to. `more`:
+    /// further arguments for QEMU.
+    pub(super) fn boot(image: &Image, more: &[String]) -> Result<Self> {
         let qemu = find("qemu-system-x86_64").context("no qemu-system-x86_64: install the package qemu-system-x86")?;
         let mut command = tethered(qemu);
         // Emulation: it works wherever QEMU does, and what KVM offers in containers and nested machines varies.
@@ -41,6 +42,7 @@ impl Guest {
         command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&image.initramfs);
         command.args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init", "-serial", "stdio"]);
         command.args(["-netdev", "user,id=net", "-device", "e1000,netdev=net"]);
+        command.args(more);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut machine = command.spawn().context("cannot start QEMU")?;
         let keyboard = machine.stdin.take().context("QEMU has no input")?;

@@ -84,6 +84,7 @@ const MODULES: &[&str] = &[
     "xfs",
     "crc32c_generic",
     "crc32c_intel",
+    "fcoe",
 ];
 
 /// What a running system has no use for.
@@ -108,7 +109,7 @@ impl Image {
         let place = workspace::target_directory()?.join("xtask").join("kernel");
         fs::create_dir_all(&place).with_context(|| format!("cannot create '{}'", place.display()))?;
         let packages = closure()?;
-        let recipe = format!("{}\n{INIT}", versions(&packages)?);
+        let recipe = format!("{}\n{MODULES:?}\n{INIT}", versions(&packages)?);
         let image = Self::made()?;
         let stamp = place.join("recipe");
         if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe)

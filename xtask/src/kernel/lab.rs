@@ -1,5 +1,6 @@
 //! The server beside the guest, and the two networks between them.
 
+use super::cable::Cable;
 use super::guest::Guest;
 use super::image::Image;
 use crate::interop::target::lunette;
@@ -24,6 +25,8 @@ pub(super) const OPEN: &str = "iqn.2026-11.org.lunette.test:open";
 /// What the steps work on.
 pub(super) struct Lab {
     pub(super) guest: Guest,
+    /// The guest's second card and what it is plugged into, or why there is none.
+    pub(super) cable: Result<Cable>,
     server: Running,
     /// The first logical unit's GUID.
     pub(super) guid: String,
@@ -39,8 +42,10 @@ impl Lab {
         }
         let scratch = Scratch::new("kernel")?;
         let server = serve(&scratch)?;
-        let guest = Guest::boot(&Image::made()?)?;
-        let mut lab = Self { guest, server, guid: String::new(), scratch };
+        let cable = Cable::make();
+        let more = cable.as_ref().map(Cable::arguments).unwrap_or_default();
+        let guest = Guest::boot(&Image::made()?, &more)?;
+        let mut lab = Self { guest, cable, server, guid: String::new(), scratch };
         lab.guid = lab.create_lu("disk", size)?;
         lab.administer(&["stmfadm", "add-view", "-n", "0", &lab.guid])?;
         lab.administer(&["itadm", "create-target", "-n", OPEN])?;

@@ -1,9 +1,11 @@
-//! Debian's kernel and its open-iscsi in a virtual machine, against the server on this machine.
+//! Debian's kernel with its open-iscsi and its FCoE in a virtual machine, against the server on this machine.
 //!
 //! Server and machine stand in a network namespace of their own with two addresses of a documentation network, so that
 //! discovery gives addresses which the guest can reach and one of two paths can be pulled, while nothing of this machine's
 //! network is touched.
 
+mod cable;
+mod fcoe;
 mod guest;
 mod image;
 mod lab;
@@ -21,7 +23,9 @@ use std::time::{Duration, Instant};
 const HELP: &str = "\
 Boots Debian's kernel with open-iscsi, multipath-tools and fio in QEMU and lets it use the server.
 
-Usage: cargo xtask kernel-test [--list] [--no-build]
+Usage: cargo xtask kernel-test [--list] [--no-build] [NAME]...
+
+NAME: only the steps whose names begin so. Most build on those before them; those of fcoe only on each other.
 
 Everything comes from Debian packages, which are unpacked under the target directory and not installed. Takes root or
 unprivileged user namespaces. LUNETTE_BIN names another binary than the one in the target directory.
@@ -38,6 +42,7 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// `cargo xtask kernel-test`.
 pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
     let mut build = true;
+    let mut names = Vec::new();
     for argument in arguments {
         match argument.as_str() {
             "--help" | "-h" => {
@@ -51,7 +56,8 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             "--no-build" => build = false,
-            INSIDE => return inside(),
+            INSIDE => return inside(&arguments[1..]),
+            name if steps::STEPS.iter().any(|step| step.name.starts_with(name)) => names.push(name.to_owned()),
             other => bail!("no option '{other}'\n\n{HELP}"),
         }
     }
@@ -65,7 +71,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
             bail!("the server does not build:\n{}", built.output);
         }
     }
-    let tally = run()?;
+    let tally = run(&names)?;
     println!("{tally}");
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -97,12 +103,12 @@ fn namespace() -> Command {
     command
 }
 
-/// Makes the image, runs the steps and prints a line for each.
-pub(crate) fn run() -> Result<Tally> {
+/// Makes the image, runs the steps, all or those whose names begin so, and prints a line for each.
+pub(crate) fn run(names: &[String]) -> Result<Tally> {
     image::Image::make().context("cannot make the guest's image")?;
     let myself = std::env::current_exe().context("where is this program?")?;
     let mut command = namespace();
-    command.arg(myself).args(["kernel-test", INSIDE]);
+    command.arg(myself).args(["kernel-test", INSIDE]).args(names);
     // The namespace needs no second build and no cargo: everything that it uses is told to it here.
     command.env("LUNETTE_BIN", workspace::lunette_binary()?);
     command.stdout(Stdio::piped());
@@ -138,9 +144,9 @@ fn parse(counts: &str) -> Option<Tally> {
     Some(Tally { passed: next()?, failed: next()?, skipped: next()? })
 }
 
-fn inside() -> Result<ExitCode> {
+fn inside(names: &[String]) -> Result<ExitCode> {
     capture("ip", &["link", "set", "lo", "up"])?;
-    let tally = steps::run();
+    let tally = steps::run(names);
     println!("tally {} {} {}", tally.passed, tally.failed, tally.skipped);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! What the guest does with the server, and what must come of it.
 
 use super::lab::{INITIATOR, Lab, OPEN, PORTALS, plug, unplug};
-use super::tools;
+use super::{fcoe, tools};
 use crate::report::{Tally, human, tail};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
@@ -59,11 +59,23 @@ pub(super) const STEPS: &[Step] = &[
         claim: "two paths, one pulled under verified load: no error; it comes back",
         run: multipath,
     },
+    Step {
+        name: "fcoe-login",
+        claim: "an FCoE port is found without a fabric, logged in to, and shown",
+        run: fcoe::login,
+    },
+    Step { name: "fcoe-data", claim: "over FCoE ext4 is made and read back, fio verifies", run: fcoe::data },
+    Step {
+        name: "fcoe-flap",
+        claim: "the link goes down and up on either side, and the disk comes back",
+        run: fcoe::flap,
+    },
+    Step { name: "fcoe-restart", claim: "the server starts again, and so does its FCoE port", run: fcoe::restart },
     Step { name: "end", claim: "the guest logs out, the server ends in order, no secret is in its log", run: end },
 ];
 
 /// Runs all steps and prints a line for each. After a failure the rest is skipped: it would fail of that.
-pub(super) fn run() -> Tally {
+pub(super) fn run(names: &[String]) -> Tally {
     let began = Instant::now();
     let mut tally = Tally::default();
     let mut lab = match Lab::start(SIZE) {
@@ -74,7 +86,13 @@ pub(super) fn run() -> Tally {
         }
     };
     println!("    ok      boot ({})", human(began.elapsed()));
-    for step in STEPS {
+    let wanted = |step: &&Step| names.is_empty() || names.iter().any(|name| step.name.starts_with(name));
+    for step in STEPS.iter().filter(wanted) {
+        if let (true, Err(error)) = (step.name.starts_with("fcoe"), &lab.cable) {
+            println!("    skipped {}: {error:#}", step.name);
+            tally += Tally::SKIPPED;
+            continue;
+        }
         if tally.failed > 0 {
             println!("    skipped {}: after a failure", step.name);
             tally += Tally::SKIPPED;
@@ -208,8 +226,7 @@ fn has_size(lab: &mut Lab, device: &str, size: u64) -> Result<()> {
 }
 
 /// Makes a file system, fills a file, and reads it after unmounting, checking and mounting again.
-fn file_system(lab: &mut Lab, make: &str, check: &str) -> Result<()> {
-    let disk = disk();
+pub(super) fn file_system(lab: &mut Lab, disk: &str, make: &str, check: &str) -> Result<()> {
     lab.guest.run(&format!("{make} {disk}"))?;
     lab.guest.run(&format!("mount {disk} /mnt"))?;
     lab.guest.run("head -c 33554432 /dev/urandom > /mnt/file && md5sum /mnt/file > /tmp/sum && sync")?;
@@ -222,11 +239,11 @@ fn file_system(lab: &mut Lab, make: &str, check: &str) -> Result<()> {
 }
 
 fn ext4(lab: &mut Lab) -> Result<()> {
-    file_system(lab, "mkfs.ext4 -q -F", "e2fsck -f -n")
+    file_system(lab, &disk(), "mkfs.ext4 -q -F", "e2fsck -f -n")
 }
 
 fn xfs(lab: &mut Lab) -> Result<()> {
-    file_system(lab, "mkfs.xfs -q -f", "xfs_repair -n")
+    file_system(lab, &disk(), "mkfs.xfs -q -f", "xfs_repair -n")
 }
 
 fn fstrim(lab: &mut Lab) -> Result<()> {
@@ -240,7 +257,7 @@ fn fstrim(lab: &mut Lab) -> Result<()> {
 }
 
 /// The line that lets fio write at random and read all of it back.
-fn fio_line(device: &str, more: &str) -> String {
+pub(super) fn fio_line(device: &str, more: &str) -> String {
     // A colon in a file's name would be two files to fio.
     format!(
         "fio --name=verify --filename=$(readlink -f {device}) --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --size=16m \
