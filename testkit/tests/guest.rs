@@ -133,6 +133,44 @@ fn events_tell_of_units_that_come_and_go_and_grow() {
 }
 
 #[test]
+fn an_event_names_a_unit_as_report_luns_does() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    for (number, lun) in [(2, 5), (3, 255), (4, 256)] {
+        let head = guest.await_event();
+        san.disk(number, lun, 1 << 16);
+        guest.settle();
+        let (_, event) = guest.taken(EVENT_QUEUE, head).unwrap();
+        let report = guest.command(0, &[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], &[], 64).data;
+        let newest = 8 + usize::from(report[3]) - 8;
+        // A Linux driver takes the two bytes for the number under which it has, or is to have, the device.
+        assert_eq!(event[4..8], [1, 0, report[newest], report[newest + 1]], "LUN {lun}");
+    }
+}
+
+#[test]
+fn each_change_of_a_unit_is_told() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let (lu, _) = san.disk(2, 1, 1 << 16);
+    let head = guest.await_event();
+    guest.settle();
+    assert!(guest.taken(EVENT_QUEUE, head).is_some());
+    while guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple().is_some() {}
+    for setting in ["wcd=true", "wcd=false", "wcd=true"] {
+        let head = guest.await_event();
+        lu.modify(&ModifyProperties::parse([setting], None).unwrap()).unwrap();
+        san.stmf().lu_changed(guid(2));
+        guest.settle();
+        let (_, event) = guest.taken(EVENT_QUEUE, head).unwrap_or_else(|| panic!("{setting} is not told"));
+        assert_eq!((event[0], event[12], event[13]), (3, 0x2a, 0x01), "PARAM CHANGE, mode parameters");
+        // The guest looks, and meets the unit attention of the same change.
+        assert_eq!(guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x2a, 0x01)));
+        assert!(guest.command(1, &TEST_UNIT_READY, &[], 0).is_good());
+    }
+}
+
+#[test]
 fn commands_under_way_are_carried_out_again_by_the_next_device() {
     let san = San::new(1, 1);
     let (port, mut guest) = ready(&san);

@@ -26,8 +26,6 @@ pub(crate) struct Events {
     known: BTreeMap<u16, Guid>,
     waiting: VecDeque<[u8; EVENT_BYTES]>,
     missed: bool,
-    /// The change last told of each unit.
-    changes: BTreeMap<u16, (u8, u8)>,
 }
 
 impl Events {
@@ -42,7 +40,6 @@ impl Events {
         let before = std::mem::replace(&mut self.known, now.clone());
         for (lun, guid) in &before {
             if now.get(lun) != Some(guid) {
-                self.changes.remove(lun);
                 self.tell(TRANSPORT_RESET, *lun, REMOVED);
             }
         }
@@ -53,32 +50,28 @@ impl Events {
         }
     }
 
-    /// The unit attention that a unit would report next, from QUERY ASYNCHRONOUS EVENT.
+    /// The unit attention that a unit would report next, from QUERY ASYNCHRONOUS EVENT. One that was told before is told
+    /// again: whether it is the same change or the next one of its kind cannot be seen, and a driver that looks once too
+    /// often loses nothing.
     pub(crate) fn attention(&mut self, lun: u16, response: TaskManagementResponse) {
-        let change = match response {
-            TaskManagementResponse::FunctionSucceeded { additional: [_, PARAMETERS_CHANGED, ascq] } => {
-                Some((PARAMETERS_CHANGED, ascq))
-            }
-            _ => None,
-        };
-        match change {
-            None => drop(self.changes.remove(&lun)),
-            Some(code) if self.changes.insert(lun, code) != Some(code) => {
-                self.tell(PARAM_CHANGE, lun, u32::from(code.0) | u32::from(code.1) << 8);
-            }
-            Some(_) => {}
+        if let TaskManagementResponse::FunctionSucceeded { additional: [_, PARAMETERS_CHANGED, ascq] } = response {
+            self.tell(PARAM_CHANGE, lun, u32::from(PARAMETERS_CHANGED) | u32::from(ascq) << 8);
         }
     }
 
     fn tell(&mut self, event: u32, lun: u16, reason: u32) {
-        if self.waiting.len() == MOST {
-            self.missed = true;
-            return;
-        }
         let mut bytes = [0; EVENT_BYTES];
         bytes[..4].copy_from_slice(&event.to_le_bytes());
         bytes[4..12].copy_from_slice(&address(lun));
         bytes[12..].copy_from_slice(&reason.to_le_bytes());
+        // Saying it once is enough while nobody has heard it.
+        if event == PARAM_CHANGE && self.waiting.contains(&bytes) {
+            return;
+        }
+        if self.waiting.len() == MOST {
+            self.missed = true;
+            return;
+        }
         self.waiting.push_back(bytes);
     }
 
