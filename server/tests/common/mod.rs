@@ -1,6 +1,9 @@
 //! A host to run commands on: a state directory, links named as COMSTAR's commands, files for logical units.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod calls;
+pub(crate) mod changes;
+pub(crate) mod crashed;
 pub(crate) mod live;
 pub(crate) mod served;
 
