@@ -2,11 +2,13 @@
 //!
 //! - [`soak`]: mixed load from many sessions with faults, for as long as one likes; every byte is checked, and what the
 //!   server holds of the system's resources is sampled.
+//! - [`crowd`]: peers by the thousand, and a neighbour that measures.
 //! - [`fuzz_targets`]: the management, its files and the sockets of a server under any bytes.
 //!
 //! Unpublished.
 #![forbid(unsafe_code)]
 
+pub mod crowd;
 pub mod fuzz_targets;
 pub mod latency;
 pub mod process;

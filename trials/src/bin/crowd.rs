@@ -1,0 +1,47 @@
+//! `cargo run --release -p lunette-trials --bin crowd`: see `lunette_trials::crowd`.
+
+use lunette_trials::crowd::{Row, Sizes, run};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const HELP: &str = "\
+Thousands of peers that do nothing, come and go, take nothing or give nothing; what they cost the server and a neighbour.
+
+Usage: crowd [--small]
+
+Options:
+  --small    A few hundred instead of 10,000 sessions and 100,000 attempts
+";
+
+fn main() -> ExitCode {
+    if lunette_trials::process::is_server() {
+        return lunette_server::cli::main();
+    }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let sizes = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => Sizes { sessions: 10_000, attempts: 100_000, readers: 64, writers: 64, time: Duration::from_secs(5) },
+        ["--small"] => {
+            Sizes { sessions: 300, attempts: 2000, readers: 8, writers: 8, time: Duration::from_millis(400) }
+        }
+        _ => {
+            print!("{HELP}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&sizes) {
+        Ok(outcome) => {
+            println!("{}", Row::HEAD);
+            outcome.rows.iter().for_each(|(row, count)| println!("{}", row.line(*count)));
+            let (log, audit) = outcome.log_lines;
+            println!(
+                "\nlog: {log} lines, audit log: {audit} lines; {} descriptors at the end",
+                outcome.after.descriptors
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("crowd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
