@@ -88,6 +88,7 @@ impl Bench {
             data: None,
             removable: false,
             thick: false,
+            io_limits: lu_sbd::IoLimits::default(),
             device_information: Vec::new(),
             text_information: String::new(),
             mode_pages: Vec::new(),

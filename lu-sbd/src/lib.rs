@@ -13,9 +13,11 @@ mod lu;
 pub mod meta;
 mod neighbours;
 pub mod properties;
+mod rates;
 mod sbd;
 pub mod store;
 
 pub use lu::{Limits, Lu, LuSnapshot, Statistics};
+pub use rates::{IoLimits, MAX_BANDWIDTH, MAX_IOPS};
 pub use sbd::{Clock, ModifyError, Reopen, SbdLu};
 pub use store::{AsyncStore, BackingStore, Capabilities};

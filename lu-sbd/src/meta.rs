@@ -27,7 +27,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::properties::{check_block_size, check_size};
+use crate::properties::{check_block_size, check_limits, check_size};
+use crate::rates::IoLimits;
 use crate::store::{Error, Operation};
 
 /// The format number of the records this release writes and reads.
@@ -66,6 +67,8 @@ pub struct Identity {
     pub removable: bool,
     /// Fully provisioned: what the store could give back is kept.
     pub thick: bool,
+    /// What it does in a second at most.
+    pub io_limits: IoLimits,
     /// Peripheral device identifying information that an initiator has set, up to 512 bytes.
     pub device_information: Vec<u8>,
     /// Text identifying information that an initiator has set, up to 255 bytes.
@@ -189,6 +192,8 @@ struct Record {
     reservations: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unfinished: Option<String>,
+    #[serde(default, skip_serializing_if = "IoLimits::is_none")]
+    limits: IoLimits,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mode_page: Vec<PageRecord>,
 }
@@ -224,6 +229,7 @@ impl Identity {
             text_information: self.text_information.clone(),
             reservations: to_hex(&self.reservations),
             unfinished: self.unfinished.map(|what| what.name().to_owned()),
+            limits: self.io_limits,
             mode_page: self
                 .mode_pages
                 .iter()
@@ -305,6 +311,7 @@ impl TryFrom<Record> for Identity {
             data: record.data,
             removable: record.removable,
             thick: record.thick,
+            io_limits: check_limits(record.limits).map_err(|error| value("limits", &error.hint()))?,
             device_information: hex("device-information", &record.device_information)?,
             text_information: record.text_information,
             mode_pages: record
@@ -520,6 +527,7 @@ mod tests {
             data: Some("/srv/vol1".into()),
             removable: true,
             thick: true,
+            io_limits: IoLimits { iops: Some(500), bandwidth: Some(1 << 20), ..IoLimits::default() },
             device_information: vec![9, 0, 255],
             text_information: "the disk in the corner".into(),
             mode_pages: vec![SavedModePage { page: 8, subpage: 0, data: vec![4, 0, 255] }],

@@ -4,6 +4,7 @@ use scsi_core::{Guid, GuidHost};
 use std::path::{Path, PathBuf};
 
 use crate::meta::Identity;
+use crate::rates::{IoLimits, MAX_BANDWIDTH, MAX_IOPS};
 
 /// Block sizes go up to this, in bytes.
 pub const MAX_BLOCK_SIZE: u32 = 32768;
@@ -65,7 +66,7 @@ impl PropertyError {
         match self {
             Self::Specifier(_) => "write it as name=value",
             Self::Unknown(_) => {
-                "the properties are alias, blk, guid, host-id, meta, mgmt-url, oui, pid, removable, serial, thin, vid, wcd and wp"
+                "the properties are alias, bandwidth-burst, bandwidth-limit, blk, guid, host-id, iops-burst, iops-limit, meta, mgmt-url, oui, pid, removable, serial, thin, vid, wcd and wp"
             }
             Self::Length("guid") => "a guid has 32 hexadecimal digits",
             Self::Length("host-id") => "a host-id has 8 hexadecimal digits",
@@ -78,11 +79,16 @@ impl PropertyError {
             Self::Length(_) => "give at most 1024 bytes",
             Self::Format("guid") => "a guid has 32 hexadecimal digits, the first a 6",
             Self::Format("removable" | "thin" | "wcd" | "wp") => "say true or false",
+            Self::Format("iops-limit" | "iops-burst") => {
+                "give a number of operations from 1 to 1000000000, or none: iops-limit=5000 iops-burst=500"
+            }
+            Self::Format("bandwidth-limit") => "give bytes a second, at least 1K, or none: bandwidth-limit=100M",
+            Self::Format("bandwidth-burst") => "give bytes, or none: bandwidth-burst=16M",
             Self::Format("blk") => "give the block size in bytes, such as 512 or 4096",
             Self::Format("pid" | "vid" | "serial") => "use printable ASCII characters",
             Self::Format(_) => "use hexadecimal digits only",
             Self::NotModifiable(_) => {
-                "of an existing LU only alias, mgmt-url, wcd, wp and the size (-s) can be changed"
+                "of an existing LU only alias, bandwidth-burst, bandwidth-limit, iops-burst, iops-limit, mgmt-url, wcd, wp and the size (-s) can be changed"
             }
             Self::SizeParameter => "give a number and perhaps a unit: 2097152K, 1.5G, 16T",
             Self::BlockSize => "the block size is a power of two from 512 to 32768",
@@ -102,6 +108,8 @@ pub struct CreateProperties {
     pub block_size: Option<u32>,
     /// The name; default: generated.
     pub guid: Option<Guid>,
+    /// What it does in a second at most.
+    pub io_limits: LimitChanges,
     /// Goes into a generated name in place of the network address.
     pub host_id: Option<u32>,
     /// Where to keep the identity record instead of beside the data.
@@ -162,7 +170,8 @@ impl CreateProperties {
             "thin" => self.thin = Some(boolean("thin", value)?),
             "vid" => self.vendor = Some(ascii("vid", value, 1..=MAX_VENDOR)?),
             "wcd" => self.write_cache_disabled = Some(boolean("wcd", value)?),
-            _ => self.write_protect = Some(boolean("wp", value)?),
+            "wp" => self.write_protect = Some(boolean("wp", value)?),
+            limit => self.io_limits.set(limit, value)?,
         }
         Ok(())
     }
@@ -207,6 +216,7 @@ impl CreateProperties {
             data: self.meta.is_some().then(|| path.to_owned()),
             removable: self.removable.unwrap_or(false),
             thick: !self.thin.unwrap_or(true),
+            io_limits: self.io_limits.applied_to(IoLimits::default()),
             device_information: Vec::new(),
             text_information: String::new(),
             mode_pages: Vec::new(),
@@ -221,6 +231,8 @@ impl CreateProperties {
 pub struct ModifyProperties {
     /// Text for people.
     pub alias: Option<String>,
+    /// What it does in a second at most.
+    pub io_limits: LimitChanges,
     /// Management URLs; an empty list removes them.
     pub management_urls: Option<Vec<String>>,
     /// New size in bytes.
@@ -256,6 +268,7 @@ impl ModifyProperties {
             "mgmt-url" => self.management_urls = Some(urls(value)?),
             "wcd" => self.write_cache_disabled = Some(boolean("wcd", value)?),
             "wp" => self.write_protect = Some(boolean("wp", value)?),
+            limit if limit.ends_with("-limit") || limit.ends_with("-burst") => self.io_limits.set(limit, value)?,
             other => return Err(PropertyError::NotModifiable(other)),
         }
         Ok(())
@@ -275,9 +288,46 @@ impl ModifyProperties {
         if let Some(urls) = &self.management_urls {
             identity.management_urls.clone_from(urls);
         }
+        identity.io_limits = self.io_limits.applied_to(identity.io_limits);
         identity.write_cache_disabled = self.write_cache_disabled.unwrap_or(identity.write_cache_disabled);
         identity.write_protect = self.write_protect.unwrap_or(identity.write_protect);
         Ok(())
+    }
+}
+
+/// Changes of a unit's [`IoLimits`]: what is `None` stays, what is `Some(None)` is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LimitChanges {
+    /// Operations in a second.
+    pub iops: Option<Option<u64>>,
+    /// Operations that may go at once.
+    pub iops_burst: Option<Option<u64>>,
+    /// Bytes in a second.
+    pub bandwidth: Option<Option<u64>>,
+    /// Bytes that may go at once.
+    pub bandwidth_burst: Option<Option<u64>>,
+}
+
+impl LimitChanges {
+    fn set(&mut self, name: &'static str, value: &str) -> Result<(), PropertyError> {
+        match name {
+            "iops-limit" => self.iops = Some(limit(name, value, 1..=MAX_IOPS)?),
+            "iops-burst" => self.iops_burst = Some(limit(name, value, 1..=MAX_IOPS)?),
+            "bandwidth-limit" => self.bandwidth = Some(limit(name, value, 1024..=MAX_BANDWIDTH)?),
+            _ => self.bandwidth_burst = Some(limit("bandwidth-burst", value, 1..=MAX_BANDWIDTH)?),
+        }
+        Ok(())
+    }
+
+    /// The limits as they are then.
+    #[must_use]
+    pub fn applied_to(&self, limits: IoLimits) -> IoLimits {
+        IoLimits {
+            iops: self.iops.unwrap_or(limits.iops),
+            iops_burst: self.iops_burst.unwrap_or(limits.iops_burst),
+            bandwidth: self.bandwidth.unwrap_or(limits.bandwidth),
+            bandwidth_burst: self.bandwidth_burst.unwrap_or(limits.bandwidth_burst),
+        }
     }
 }
 
@@ -339,16 +389,47 @@ pub fn check_block_size(block_size: u32) -> Result<(), PropertyError> {
     }
 }
 
+/// Checks limits that were kept.
+///
+/// # Errors
+/// [`PropertyError::Format`] of the property that is out of range.
+pub fn check_limits(limits: IoLimits) -> Result<IoLimits, PropertyError> {
+    for (name, value, range) in [
+        ("iops-limit", limits.iops, 1..=MAX_IOPS),
+        ("iops-burst", limits.iops_burst, 1..=MAX_IOPS),
+        ("bandwidth-limit", limits.bandwidth, 1024..=MAX_BANDWIDTH),
+        ("bandwidth-burst", limits.bandwidth_burst, 1..=MAX_BANDWIDTH),
+    ] {
+        if value.is_some_and(|value| !range.contains(&value)) {
+            return Err(PropertyError::Format(name));
+        }
+    }
+    Ok(limits)
+}
+
+/// A number of operations, or a size, in a range; `none` for none.
+fn limit(name: &'static str, value: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, PropertyError> {
+    if value.eq_ignore_ascii_case("none") {
+        return Ok(None);
+    }
+    let number = if name.starts_with("iops") { value.parse().ok() } else { parse_size(value).ok() };
+    number.filter(|number| range.contains(number)).map(Some).ok_or(PropertyError::Format(name))
+}
+
 fn split(property: &str) -> Result<(&str, &str), PropertyError> {
     property.split_once('=').ok_or_else(|| PropertyError::Specifier(property.into()))
 }
 
 fn known(name: &str) -> Result<&'static str, PropertyError> {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 18] = [
         "alias",
+        "bandwidth-burst",
+        "bandwidth-limit",
         "blk",
         "guid",
         "host-id",
+        "iops-burst",
+        "iops-limit",
         "meta",
         "mgmt-url",
         "oui",
@@ -452,6 +533,20 @@ mod tests {
         assert_eq!(ModifyProperties::parse(["blk=512"], None).unwrap_err().to_string(), "invalid property for modify");
         let size = CreateProperties::parse([], Some("lots")).unwrap_err().to_string();
         assert_eq!(size, "s: size param invalid");
+    }
+
+    #[test]
+    fn limits_are_numbers_sizes_or_none() {
+        let parsed =
+            ModifyProperties::parse(["iops-limit=500", "bandwidth-limit=1.5M", "iops-burst=none"], None).unwrap();
+        let before = IoLimits { iops_burst: Some(3), bandwidth_burst: Some(4096), ..IoLimits::default() };
+        let after =
+            IoLimits { iops: Some(500), bandwidth: Some(3 << 19), bandwidth_burst: Some(4096), iops_burst: None };
+        assert_eq!(parsed.io_limits.applied_to(before), after);
+        for wrong in ["iops-limit=0", "iops-limit=1K", "bandwidth-limit=100", "bandwidth-limit=0", "iops-burst=-1"] {
+            let error = ModifyProperties::parse([wrong], None).unwrap_err();
+            assert!(matches!(error, PropertyError::Format(_)) && error.hint().contains("none"), "{wrong}: {error}");
+        }
     }
 
     #[test]

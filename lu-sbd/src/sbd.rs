@@ -160,7 +160,8 @@ impl SbdLu {
         let flush = was_cached && identity.write_cache_disabled;
         let record = self.lock().record_with(&identity);
         self.records.save(record.as_bytes())?;
-        self.lock().modify(identity);
+        self.lock_now().modify(identity);
+        self.release_paced();
         // Commands that are under way may still touch what is cut off: it goes last, and its loss is what was asked.
         if size < old_size
             && let Some(store) = &store
@@ -197,6 +198,18 @@ impl SbdLu {
         }
         self.lock().set_ejected(ejected);
         Ok(())
+    }
+
+    /// What a limit held back that is no more goes out now.
+    fn release_paced(&self) {
+        // Without surroundings it goes when the host calls again.
+        if let Some(surroundings) = self.surroundings()
+            && let Some(unit) = surroundings.find(*self.guid.as_bytes(), None)
+        {
+            let mut effects = Effects::new();
+            self.lock_now().pace_changed(&mut effects);
+            surroundings.carry_out(&unit, &mut effects);
+        }
     }
 
     fn store_for_change(&self) -> Result<Option<Arc<dyn BackingStore>>, ModifyError> {
@@ -296,6 +309,10 @@ impl SbdLu {
             },
             StoreOp::Prefetch { offset, length } => {
                 store.prefetch(*offset, *length);
+                StoreOutcome::Done
+            }
+            StoreOp::Wait { time } => {
+                std::thread::sleep(*time);
                 StoreOutcome::Done
             }
             StoreOp::Usage => match store.usage() {

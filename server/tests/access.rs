@@ -180,3 +180,26 @@ fn a_group_or_state_that_is_not_there_is_refused() {
     host.silent("stmfadm create-tg front");
     assert!(host.output("lunette access list").contains("front: active-optimized"));
 }
+
+#[test]
+fn a_limit_of_operations_holds_over_the_wire_and_is_gone_at_once_when_taken_away() {
+    let host = Host::new();
+    let served = Served::start(&host);
+    furnish(&host);
+    host.silent(&format!("stmfadm modify-lu -p iops-limit=20 -p iops-burst=1 {A}"));
+    let disk = connect(&served, FRONT);
+    let started = std::time::Instant::now();
+    for _ in 0..11 {
+        disk.read(0, 512).unwrap();
+    }
+    // Ten times 50 ms; a machine under load only makes it more.
+    assert!(started.elapsed().as_millis() >= 500, "{:?}", started.elapsed());
+    host.silent(&format!("stmfadm modify-lu -p iops-limit=1 {A}"));
+    let read = || disk.submit(lunette_client::Operation::Read { offset: 0, length: 512 }).unwrap();
+    // More than the test may take.
+    let waiting: Vec<_> = (0..1000).map(|_| read()).collect();
+    host.silent(&format!("stmfadm modify-lu -p iops-limit=none {A}"));
+    for pending in waiting {
+        pending.wait().unwrap();
+    }
+}

@@ -216,8 +216,18 @@ fn modify_lu() {
     host.fails(&format!("stmfadm modify-lu -s 7x {A}"), "stmfadm: s: size param invalid", 1);
     host.silent(&format!("stmfadm modify-lu -s 2097152K -p alias=one -p wcd=true -p wp=true {A}"));
     host.silent(&format!("stmfadm modify-lu -f -p mgmt-url=http://192.0.2.1 {file}"));
+    host.fails(&format!("stmfadm modify-lu -p iops-limit=0 {A}"), "stmfadm: unable to set iops-limit: bad format", 1);
+    host.fails(
+        &format!("stmfadm modify-lu -p bandwidth-limit=9 {A}"),
+        "stmfadm: unable to set bandwidth-limit: bad format",
+        1,
+    );
+    host.silent(&format!("stmfadm modify-lu -p iops-limit=500 -p iops-burst=50 -p bandwidth-limit=100M {A}"));
     let listed = host.output("stmfadm list-lu -v");
     for line in [
+        "IOPS Limit        : 500",
+        "IOPS Burst        : 50",
+        "Bandwidth Limit   : 104857600",
         "Alias             : one",
         "Size              : 2147483648",
         "Management URL    : http://192.0.2.1",
@@ -226,6 +236,9 @@ fn modify_lu() {
     ] {
         assert!(listed.contains(&format!("    {line}\n")), "{line}: {listed}");
     }
+    assert!(host.output("stmfadm list-lu -v --json").contains("\"bandwidth_limit\": 104857600"));
+    host.silent(&format!("stmfadm modify-lu -p iops-limit=none -p iops-burst=none -p bandwidth-limit=none {A}"));
+    assert!(!host.output("stmfadm list-lu -v").contains("Limit"));
     host.misused(&format!("sbdadm modify-lu {A}"), "sbdadm: Following option(s) required: s");
     host.silent(&format!("sbdadm modify-lu -s 3G {file}"));
     assert!(host.output("sbdadm list-lu").contains("  3221225472           "));

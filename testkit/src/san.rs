@@ -265,6 +265,7 @@ impl San {
             data: None,
             removable: false,
             thick: false,
+            io_limits: lu_sbd::IoLimits::default(),
             device_information: Vec::new(),
             text_information: String::new(),
             mode_pages: vec![],

@@ -7,9 +7,12 @@ use iscsi_proto::digest::Digests;
 use iscsi_proto::target::{EndReason, TaskHandle, TaskStatus};
 use scsi_core::{SenseData, SenseKey};
 use stmf::TaskId;
-use stmf::provider::{Completion, Disturbance, Effect, Effects, LogicalUnit, StoreOp, StoreRequest};
+use stmf::provider::{
+    Completion, Disturbance, Effect, Effects, LogicalUnit, StoreDone, StoreOp, StoreOutcome, StoreRequest,
+};
 
 use super::tasks::Ended;
+use super::timers::Timer;
 use super::{LuTraffic, SessionKey, StoreJob, StoreTicket, Worker};
 use crate::traffic::{Clocked, Counters};
 
@@ -47,7 +50,7 @@ impl Worker {
         match effect {
             Effect::Store(request) => {
                 if let Some(lu) = lu {
-                    self.enqueue(key, lu, request);
+                    self.enqueue(now, key, lu, request);
                 }
                 return;
             }
@@ -162,9 +165,15 @@ impl Worker {
 
     /// Queues a store operation. A read waits while its session has too much unsent: an initiator that asks for much
     /// and takes little holds its own reads up, not memory.
-    fn enqueue(&mut self, key: SessionKey, lu: &Arc<dyn LogicalUnit>, request: StoreRequest) {
+    fn enqueue(&mut self, now: Instant, key: SessionKey, lu: &Arc<dyn LogicalUnit>, request: StoreRequest) {
         let reading = match request.op {
             StoreOp::Read { length, .. } => length,
+            StoreOp::Wait { time } => {
+                let ticket = StoreTicket { lu: Arc::clone(lu), session: Some(key), reading: 0 };
+                let done = StoreDone { nexus: request.nexus, token: request.token, outcome: StoreOutcome::Done };
+                let wait = self.waits.insert((ticket, done));
+                return self.timers.schedule(Timer::Wait(wait), &mut None, Some(now + time));
+            }
             _ => 0,
         };
         let ticket = StoreTicket { lu: Arc::clone(lu), session: Some(key), reading };

@@ -33,6 +33,8 @@ new_key_type! {
     pub struct ConnectionId;
     /// Names a session of one worker.
     pub(crate) struct SessionKey;
+    /// Names a unit's wish to be called again.
+    pub(crate) struct WaitKey;
 }
 
 /// What a worker wants of its driver, apart from store operations.
@@ -145,6 +147,8 @@ pub struct Worker {
     stores: VecDeque<StoreJob>,
     events: VecDeque<WorkerEvent>,
     timers: Timers,
+    /// Units that asked for nothing but time: the outcomes that are due to them.
+    waits: SlotMap<WaitKey, (StoreTicket, StoreDone)>,
     /// Emptied effect buffers for the next calls.
     spare_effects: Vec<Effects>,
     /// Sessions whose events are due.
@@ -211,6 +215,7 @@ impl Worker {
             stores: VecDeque::new(),
             events: VecDeque::new(),
             timers: Timers::default(),
+            waits: SlotMap::with_key(),
             spare_effects: Vec::new(),
             touched: Vec::new(),
             now: None,
@@ -425,6 +430,11 @@ impl Worker {
                         self.after_connection(id);
                     }
                 }
+                Timer::Wait(key) => {
+                    if let Some((ticket, done)) = self.waits.remove(key) {
+                        self.handle_store_done(now, &ticket, done);
+                    }
+                }
                 Timer::Session(key) => {
                     if let Some(entry) = self.sessions.get_mut(key) {
                         entry.scheduled = None;
@@ -526,6 +536,12 @@ impl Drop for Worker {
     /// Ends all sessions for the units and the framework; sockets are the driver's to close.
     fn drop(&mut self) {
         self.inbox.close();
+        // Commands of other workers may wait behind these.
+        for (_, (ticket, done)) in self.waits.drain() {
+            let mut effects = Effects::new();
+            ticket.lu.store_done(done, &mut effects);
+            self.provider.stmf().dispatch(&ticket.lu, &mut effects, |_| false);
+        }
         for key in self.sessions.keys().collect::<Vec<_>>() {
             self.detach(key);
         }

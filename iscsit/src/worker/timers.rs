@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use super::{ConnectionId, SessionKey};
+use super::{ConnectionId, SessionKey, WaitKey};
 
 /// Whose deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Connection(ConnectionId),
     /// A session.
     Session(SessionKey),
+    /// A unit that asked to be called again.
+    Wait(WaitKey),
 }
 
 /// A heap that is corrected late: moving a deadline back costs nothing, since an early call does nothing and files the

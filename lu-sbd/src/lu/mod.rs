@@ -32,6 +32,7 @@ mod manage;
 mod modes;
 mod nexus;
 mod ops;
+mod pace;
 mod persist;
 mod provision;
 mod removable;
@@ -66,6 +67,7 @@ use self::manage::Pending;
 use self::modes::Modes;
 use self::nexus::NexusState;
 use self::ops::{Exclusive, Held, Op};
+use self::pace::Pace;
 use self::removable::Medium;
 use self::slab::{Key, Slab};
 use self::space::Space;
@@ -268,6 +270,8 @@ pub struct Lu {
     ops: Slab<Op>,
     exclusives: Vec<Exclusive>,
     held: VecDeque<Held>,
+    /// Limits of the rate, and what they hold back.
+    pace: Pace,
     sequence: u64,
     offered: Offered,
     condition: Condition,
@@ -327,6 +331,7 @@ impl Lu {
             ops: Slab::new(),
             exclusives: Vec::new(),
             held: VecDeque::new(),
+            pace: Pace::default(),
             sequence: 0,
             offered: Offered::default(),
             condition: Condition::Ready,
@@ -350,6 +355,7 @@ impl Lu {
             timestamp_offset_ms: None,
         };
         lu.set.set_type(lu.modes.control().task_set_type);
+        lu.pace.set(&lu.identity.io_limits);
         // What was begun in an earlier life and not ended is broken.
         lu.condition = Condition::of(lu.identity.unfinished);
         lu

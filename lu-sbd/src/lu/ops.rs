@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use stmf::NexusId;
-use stmf::provider::{Effect, Effects, StoreDone, StoreErrorKind, StoreOp, StoreOutcome, StoreRequest, StoreToken};
+use stmf::provider::{Effect, Effects, StoreDone, StoreErrorKind, StoreOp, StoreOutcome, StoreToken};
 
 use super::gather::truncate;
 use super::slab::Key;
@@ -67,6 +67,8 @@ pub(super) enum Purpose {
     Usage,
     /// Nobody cares.
     Advice,
+    /// The time of what waits for its turn has come.
+    Wait,
 }
 
 /// A range that one task or job has, or waits to have, for itself.
@@ -128,9 +130,10 @@ impl Lu {
         let sequence = self.next_sequence();
         let key = self.ops.insert(Op { owner, purpose, ranges, sequence, issued: !waits, cancelled: None });
         if waits {
+            self.pace.continues = false;
             self.held.push_back(Held { key, nexus, op });
         } else {
-            fx.push(Effect::Store(StoreRequest { nexus, token: StoreToken(key.to_u64()), op }));
+            self.send_out(key, nexus, op, fx);
         }
         if changed > 0 {
             self.space_changed(nexus, changed, fx);
@@ -199,8 +202,7 @@ impl Lu {
                 continue;
             }
             op.issued = true;
-            let token = StoreToken(held.key.to_u64());
-            fx.push(Effect::Store(StoreRequest { nexus: held.nexus, token, op: held.op }));
+            self.send_out(held.key, held.nexus, held.op, fx);
         }
     }
 
@@ -223,11 +225,14 @@ impl Lu {
 
     /// Drops the operations of a task that were not handed out yet.
     pub(super) fn drop_held(&mut self, owner: Owner) {
+        if self.held.is_empty() && self.pace.is_idle() {
+            return;
+        }
         let (ops, tasks, jobs) = (&mut self.ops, &mut self.tasks, &mut self.jobs);
-        self.held.retain(|held| {
-            let owned = ops.get(held.key).is_some_and(|op| op.owner == owner);
+        let mut keep = |key: Key| {
+            let owned = ops.get(key).is_some_and(|op| op.owner == owner);
             if owned {
-                ops.remove(held.key);
+                ops.remove(key);
                 let in_flight = match owner {
                     Owner::Task(task) => tasks.get_mut(task).map(|task| &mut task.in_flight),
                     Owner::Job(job) => jobs.get_mut(job).map(|job| &mut job.in_flight),
@@ -238,7 +243,16 @@ impl Lu {
                 }
             }
             !owned
-        });
+        };
+        self.held.retain(|held| keep(held.key));
+        self.pace.retain(keep);
+    }
+
+    /// The operation is the host's now, or not yet.
+    pub(super) fn set_issued(&mut self, key: Key, issued: bool) {
+        if let Some(op) = self.ops.get_mut(key) {
+            op.issued = issued;
+        }
     }
 
     /// The flag that is set when the task of an operation is aborted; only who asks for it pays for it.
@@ -264,6 +278,10 @@ impl Lu {
     /// Takes the outcome of a store operation; one that is not known here is ignored.
     pub fn store_done(&mut self, done: StoreDone, fx: &mut Effects) {
         let Some(op) = self.ops.remove(Key::from_u64(done.token.0)) else { return };
+        if op.purpose == Purpose::Wait {
+            self.waited(fx);
+            return self.run(fx);
+        }
         let was_failed = self.failed;
         let mut done = done;
         if is_active(Mutation::StoreErrorSwallowed) && op.purpose == Purpose::Write {

@@ -146,6 +146,9 @@ impl Lu {
         self.identity.mode_pages = self.modes.saved();
         self.identity.reservations = kept(&self.reservations);
         self.identity.unfinished = old.unfinished;
+        if old.io_limits != self.identity.io_limits {
+            self.pace.set(&self.identity.io_limits);
+        }
         if old.size != self.identity.size {
             self.attention_others(None, AdditionalSense::CAPACITY_DATA_HAS_CHANGED);
         }

@@ -12,6 +12,9 @@ use super::ops::Purpose;
 use super::slab::Key;
 use super::task::{Work, Writing};
 
+/// What counts as one operation where operations are limited, in bytes.
+const COUNTED_BYTES: u32 = 1 << 20;
+
 impl Lu {
     /// The range in bytes; an ILLEGAL REQUEST if it does not lie in the unit.
     pub(super) fn range(&self, lba: u64, blocks: u64) -> Result<(u64, u64), SenseData> {
@@ -150,6 +153,9 @@ impl Lu {
             // The flag is enough where one operation writes everything; several are flushed together at the end.
             let durable = writing.durable && length == writing.length;
             writing.needs_flush = writing.durable && !durable && !is_active(Mutation::PiecesNotFlushed);
+            // A write counts once for each MiB, in however many pieces it comes.
+            let counted = |bytes: u32| bytes.div_ceil(COUNTED_BYTES);
+            self.pace.continues = counted(writing.issued) == counted(writing.issued + length);
             writing.issued += length;
             task.moved += u64::from(length);
             let at = if is_active(Mutation::PieceAtWrongOffset) { 0 } else { offset };

@@ -141,9 +141,13 @@ impl Rig {
 
     pub fn of(identity: Identity, store: Arc<dyn BackingStore>, limits: Limits) -> Self {
         let records = Arc::new(Records::default());
-        let lu = Arc::new(SbdLu::new(identity, store, Arc::clone(&records) as _, limits));
+        let lu = SbdLu::new(identity, store, Arc::clone(&records) as _, limits);
+        Self::of_unit(lu, records)
+    }
+
+    pub fn of_unit(lu: SbdLu, records: Arc<Records>) -> Self {
         let mut rig = Self {
-            lu,
+            lu: Arc::new(lu),
             records,
             hold: false,
             held: VecDeque::new(),

@@ -112,8 +112,8 @@ pub enum Request {
         /// Its size as in `16G`; the size of the file if missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<String>,
-        /// Properties as `name=value`: alias, blk, guid, host-id, meta, mgmt-url, oui, pid,
-        /// removable, serial, thin, vid, wcd, wp.
+        /// Properties as `name=value`: alias, bandwidth-burst, bandwidth-limit, blk, guid,
+        /// host-id, iops-burst, iops-limit, meta, mgmt-url, oui, pid, removable, serial, thin, vid, wcd, wp.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         properties: Vec<String>,
         /// Overwrite the identity of a logical unit that is there already.
@@ -135,7 +135,8 @@ pub enum Request {
         /// Its new size as in `16G`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<String>,
-        /// Properties as `name=value`: alias, mgmt-url, wcd, wp.
+        /// Properties as `name=value`: alias, bandwidth-burst, bandwidth-limit, iops-burst,
+        /// iops-limit, mgmt-url, wcd, wp.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         properties: Vec<String>,
     },
@@ -697,6 +698,18 @@ pub struct DiskInfo {
     pub write_protect: bool,
     /// Writes may stay in a cache until they are flushed.
     pub writeback_cache: bool,
+    /// Operations in a second at most.
+    #[serde(default)]
+    pub iops_limit: Option<u64>,
+    /// Operations that may go at once.
+    #[serde(default)]
+    pub iops_burst: Option<u64>,
+    /// Bytes in a second at most.
+    #[serde(default)]
+    pub bandwidth_limit: Option<u64>,
+    /// Bytes that may go at once.
+    #[serde(default)]
+    pub bandwidth_burst: Option<u64>,
 }
 
 /// A target port as the framework sees it.

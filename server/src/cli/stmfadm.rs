@@ -516,6 +516,17 @@ fn lu_text(lu: &LuInfo, verbose: bool) -> String {
         line("Write Protect", enabled(disk.write_protect));
         line("Writeback Cache", enabled(disk.writeback_cache));
         line("Access State", "Active");
+        // COMSTAR has no such lines; a unit without limits shows as there.
+        for (label, value) in [
+            ("IOPS Limit", disk.iops_limit),
+            ("IOPS Burst", disk.iops_burst),
+            ("Bandwidth Limit", disk.bandwidth_limit),
+            ("Bandwidth Burst", disk.bandwidth_burst),
+        ] {
+            if let Some(value) = value {
+                line(label, &value.to_string());
+            }
+        }
     }
     text
 }

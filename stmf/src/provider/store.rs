@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::{LogicalUnit, Segments};
 use crate::nexus::NexusId;
@@ -93,6 +94,12 @@ pub enum StoreOp {
     Persist {
         /// The new content.
         record: Bytes,
+    },
+    /// Do nothing for a while: the outcome, [`StoreOutcome::Done`], comes when `time` has passed. A host with timers of its
+    /// own need not keep a thread waiting for it.
+    Wait {
+        /// How long.
+        time: Duration,
     },
     /// Copy a range from another logical unit's medium (or this one's), inside the store where it can.
     Copy {

@@ -196,6 +196,7 @@ fn identity(guid: Guid, size: u64) -> Identity {
         data: None,
         removable: false,
         thick: false,
+        io_limits: lu_sbd::IoLimits::default(),
         device_information: Vec::new(),
         text_information: String::new(),
         mode_pages: Vec::new(),

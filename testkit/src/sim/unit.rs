@@ -64,6 +64,7 @@ pub(super) fn identity(index: usize) -> Identity {
         data: None,
         removable: false,
         thick: false,
+        io_limits: lu_sbd::IoLimits::default(),
         device_information: Vec::new(),
         text_information: String::new(),
         mode_pages: vec![],

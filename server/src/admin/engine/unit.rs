@@ -82,6 +82,10 @@ impl Unit {
             serial: identity.serial.and_then(text),
             write_protect: identity.write_protect,
             writeback_cache: !identity.write_cache_disabled,
+            iops_limit: identity.io_limits.iops,
+            iops_burst: identity.io_limits.iops_burst,
+            bandwidth_limit: identity.io_limits.bandwidth,
+            bandwidth_burst: identity.io_limits.bandwidth_burst,
         }
     }
 }
