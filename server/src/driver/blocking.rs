@@ -4,21 +4,26 @@
 //! has all threads, and what waits for it waits in its own queue. Threads start when there is work and nobody idle, and
 //! end after some idle time.
 //!
-//! A thread takes a run of writes into the cache at a time: each is soon done, and waking a thread for each would cost more
-//! than the write. Writes that have to be durable and flushes, of whatever session, are committed in groups: what has come
+//! A thread takes a run of writes into the cache at a time, and no other thread takes any of the same unit meanwhile: each is
+//! soon done, a file lets only one in anyway, and to wake a thread for each would cost more than the write. What is adjacent
+//! is written by one call. Writes that have to be durable and flushes, of whatever session, are committed in groups: what has come
 //! together is written, one flush makes all of it durable, and then all of it is answered.
 
 use super::Limits;
+use super::batch::{failed, perform, run};
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use stmf::provider::{LogicalUnit, StoreCompletion, StoreError, StoreErrorKind, StoreOp, StoreOutcome, StoreRequest};
+use stmf::provider::{LogicalUnit, StoreCompletion, StoreErrorKind, StoreOp, StoreRequest};
 
 /// Most operations that a thread takes at a time.
 const MOST_IN_BATCH: usize = 32;
+
+/// Bytes of writes after which a thread takes no more at a time: those that have them wait for their answers together.
+const ENOUGH_BYTES: usize = 1 << 20;
 
 /// One operation, with the duty to report its outcome.
 pub(crate) enum BlockingJob {
@@ -29,11 +34,11 @@ pub(crate) enum BlockingJob {
 }
 
 /// What a thread takes at a time.
-type Batch = SmallVec<[BlockingJob; 1]>;
+pub(super) type Batch = SmallVec<[BlockingJob; 1]>;
 
 /// Which operations go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Together {
+pub(super) enum Together {
     /// None: it may take its time.
     Alone,
     /// Writes that end in a cache.
@@ -79,6 +84,12 @@ struct State {
 #[derive(Default)]
 struct Unit {
     jobs: VecDeque<BlockingJob>,
+    /// Writes that end in a cache.
+    cached: VecDeque<BlockingJob>,
+    /// A thread is at such writes.
+    is_caching: bool,
+    /// It is their turn rather than that of the others.
+    cached_first: bool,
     running: usize,
     in_turns: bool,
 }
@@ -122,20 +133,24 @@ impl Drop for BlockingPool {
 }
 
 impl Blocking {
-    /// Queues a job. How many there can be is the callers' limit
-    /// ([`Limits::max_store_operations`](super::Limits)).
+    /// Queues a job.
     pub(crate) fn submit(&self, job: BlockingJob) {
+        self.submit_all(&mut vec![job]);
+    }
+
+    /// Queues jobs that have come together, and calls one thread for all. How many there can be is the callers' limit
+    /// ([`Limits::max_store_operations`](super::Limits)).
+    pub(crate) fn submit_all(&self, jobs: &mut Vec<BlockingJob>) {
+        if jobs.is_empty() {
+            return;
+        }
         let mut state = self.shared.lock();
         if state.closing && state.threads == 0 {
             drop(state);
-            return job.run();
+            return jobs.drain(..).for_each(BlockingJob::run);
         }
-        let key = job.key();
-        let unit = state.units.entry(key).or_default();
-        unit.jobs.push_back(job);
-        if unit.running < self.shared.max_per_unit && !unit.in_turns {
-            unit.in_turns = true;
-            state.turns.push_back(key);
+        for job in jobs.drain(..) {
+            state.queue(job, self.shared.max_per_unit);
         }
         self.shared.call_for_help(state);
     }
@@ -171,7 +186,7 @@ impl BlockingJob {
         }
     }
 
-    fn together(&self) -> Together {
+    pub(super) fn together(&self) -> Together {
         match self {
             Self::Store { request: StoreRequest { op, .. }, .. } => match op {
                 StoreOp::Write { durable: false, .. } => Together::Cached,
@@ -182,7 +197,8 @@ impl BlockingJob {
         }
     }
 
-    fn run(self) {
+    /// Carries it out by itself.
+    pub(super) fn run(self) {
         match self {
             Self::Store { lu, request, completion } => {
                 completion.finish(perform(&lu, request));
@@ -196,6 +212,15 @@ impl BlockingJob {
         }
     }
 
+    fn write_bytes(&self) -> usize {
+        match self {
+            Self::Store { request: StoreRequest { op: StoreOp::Write { data, .. }, .. }, .. } => {
+                data.iter().map(|bytes| bytes.len()).sum()
+            }
+            _ => 0,
+        }
+    }
+
     fn refuse(self, reason: String) {
         match self {
             Self::Store { completion, .. } => completion.finish(failed(StoreErrorKind::Cancelled, reason)),
@@ -205,71 +230,9 @@ impl BlockingJob {
     }
 }
 
-/// Carries out what was taken together.
-fn run(batch: Batch) {
-    if batch.len() > 1 && batch[0].together() == Together::Commit {
-        commit(batch);
-    } else {
-        batch.into_iter().for_each(BlockingJob::run);
-    }
-}
-
-/// Group commit: writes, one flush, answers.
-fn commit(batch: Batch) {
-    let mut waiting: Vec<(StoreCompletion, bool)> = Vec::with_capacity(batch.len());
-    let mut flush = None;
-    for job in batch {
-        let BlockingJob::Store { lu, request, completion } = job else {
-            job.run();
-            continue;
-        };
-        let (nexus, token) = (request.nexus, request.token);
-        let is_flush = matches!(request.op, StoreOp::Flush);
-        if let StoreOp::Write { offset, data, .. } = request.op {
-            let op = StoreOp::Write { offset, data, durable: false };
-            match perform(&lu, StoreRequest { nexus, token, op }) {
-                StoreOutcome::Done => {}
-                failure => {
-                    completion.finish(failure);
-                    continue;
-                }
-            }
-        }
-        flush.get_or_insert((lu, StoreRequest { nexus, token, op: StoreOp::Flush }));
-        waiting.push((completion, is_flush));
-    }
-    let Some((lu, request)) = flush else { return };
-    let outcome = perform(&lu, request);
-    for (completion, is_flush) in waiting {
-        completion.finish(match &outcome {
-            StoreOutcome::Failed(error) => {
-                // The unit must not go on as if only this write were lost.
-                let kind = if is_flush { error.kind } else { StoreErrorKind::Poisoned };
-                failed(kind, error.context.clone())
-            }
-            _ => StoreOutcome::Done,
-        });
-    }
-}
-
-fn perform(lu: &Arc<dyn LogicalUnit>, request: StoreRequest) -> StoreOutcome {
-    // A store's bug is that unit's failure, not the pool's.
-    catch_unwind(AssertUnwindSafe(|| lu.perform(request))).map_or_else(
-        |_| {
-            tracing::error!(?lu, "a store panicked");
-            failed(StoreErrorKind::Dropped, "the store panicked".into())
-        },
-        |done| done.outcome,
-    )
-}
-
 /// A unit's address: its own while a job holds a reference.
 fn unit_key(lu: &Arc<dyn LogicalUnit>) -> usize {
     Arc::as_ptr(lu).cast::<()>() as usize
-}
-
-fn failed(kind: StoreErrorKind, context: String) -> StoreOutcome {
-    StoreOutcome::Failed(StoreError { kind, context })
 }
 
 impl Shared {
@@ -310,7 +273,7 @@ impl Shared {
                 let units = std::mem::take(&mut state.units);
                 state.turns.clear();
                 drop(state);
-                for job in units.into_values().flat_map(|unit| unit.jobs) {
+                for job in units.into_values().flat_map(|unit| unit.jobs.into_iter().chain(unit.cached)) {
                     job.refuse(format!("no thread for a store operation: {error}"));
                 }
             }
@@ -338,32 +301,66 @@ impl Shared {
                 continue;
             };
             self.call_for_help(state);
+            let cached = batch.first().is_some_and(|job| job.together() == Together::Cached);
             run(batch);
             state = self.lock();
-            if state.finished(key, self.max_per_unit) {
+            if state.finished(key, cached, self.max_per_unit) {
                 self.ended.notify_all();
             }
         }
     }
 }
 
+impl Unit {
+    /// Whether there is work for a thread, and nobody was told of it.
+    fn may_start(&self, max_per_unit: usize) -> bool {
+        let work = !self.jobs.is_empty() || !self.cached.is_empty() && !self.is_caching;
+        work && !self.in_turns && self.running < max_per_unit
+    }
+
+    fn next(&mut self) -> Option<Batch> {
+        let cached = !self.cached.is_empty() && !self.is_caching && (self.cached_first || self.jobs.is_empty());
+        self.cached_first = !cached;
+        self.is_caching |= cached;
+        let queue = if cached { &mut self.cached } else { &mut self.jobs };
+        let job = queue.pop_front()?;
+        let together = job.together();
+        let mut bytes = job.write_bytes();
+        let mut batch = Batch::new();
+        batch.push(job);
+        while together != Together::Alone
+            && batch.len() < MOST_IN_BATCH
+            && bytes < ENOUGH_BYTES
+            && let Some(job) = queue.pop_front_if(|job| job.together() == together)
+        {
+            bytes += job.write_bytes();
+            batch.push(job);
+        }
+        Some(batch)
+    }
+}
+
 impl State {
+    fn queue(&mut self, job: BlockingJob, max_per_unit: usize) {
+        let key = job.key();
+        let unit = self.units.entry(key).or_default();
+        match job.together() {
+            Together::Cached => unit.cached.push_back(job),
+            _ => unit.jobs.push_back(job),
+        }
+        if unit.may_start(max_per_unit) {
+            unit.in_turns = true;
+            self.turns.push_back(key);
+        }
+    }
+
     fn next(&mut self, max_per_unit: usize) -> Option<(usize, Batch)> {
         while let Some(key) = self.turns.pop_front() {
             let Some(unit) = self.units.get_mut(&key) else { continue };
             unit.in_turns = false;
-            let Some(job) = unit.jobs.pop_front() else { continue };
-            let together = job.together();
-            let mut batch = Batch::new();
-            batch.push(job);
-            while together != Together::Alone
-                && batch.len() < MOST_IN_BATCH
-                && let Some(job) = unit.jobs.pop_front_if(|job| job.together() == together)
-            {
-                batch.push(job);
-            }
+            let Some(batch) = unit.next() else { continue };
             unit.running += 1;
-            if !unit.jobs.is_empty() && unit.running < max_per_unit {
+            if unit.may_start(max_per_unit) {
                 unit.in_turns = true;
                 self.turns.push_back(key);
             }
@@ -372,17 +369,17 @@ impl State {
         None
     }
 
-    /// Counts an operation out; `true` if the unit has none any more.
-    fn finished(&mut self, key: usize, max_per_unit: usize) -> bool {
+    /// Counts operations out; `true` if the unit has none any more.
+    fn finished(&mut self, key: usize, cached: bool, max_per_unit: usize) -> bool {
         let Some(unit) = self.units.get_mut(&key) else { return false };
         unit.running = unit.running.saturating_sub(1);
-        if unit.jobs.is_empty() {
-            if unit.running == 0 {
-                // Its key may be another unit's tomorrow.
-                self.units.remove(&key);
-                return true;
-            }
-        } else if !unit.in_turns && unit.running < max_per_unit {
+        unit.is_caching &= !cached;
+        if unit.running == 0 && unit.jobs.is_empty() && unit.cached.is_empty() {
+            // Its key may be another unit's tomorrow.
+            self.units.remove(&key);
+            return true;
+        }
+        if unit.may_start(max_per_unit) {
             unit.in_turns = true;
             self.turns.push_back(key);
         }
@@ -406,7 +403,7 @@ mod tests {
     use crate::driver::testing::{Gate, SlowUnit};
     use std::sync::mpsc;
     use stmf::NexusId;
-    use stmf::provider::{StoreDone, StoreOp, StoreSink, StoreToken};
+    use stmf::provider::{StoreDone, StoreOp, StoreOutcome, StoreSink, StoreToken};
 
     struct Sink(mpsc::Sender<StoreDone>);
 
@@ -508,6 +505,36 @@ mod tests {
         let (flushes, writes) = unit.counts();
         assert_eq!(writes, 13);
         assert!(flushes <= 2, "{flushes} flushes");
+    }
+
+    #[test]
+    fn a_burst_of_adjacent_writes_is_one_write() {
+        let pool = pool(4);
+        let (sender, outcomes) = mpsc::channel();
+        let sink: Arc<dyn StoreSink> = Arc::new(Sink(sender));
+        let gate = Gate::closed();
+        let unit = Arc::new(SlowUnit::behind(&gate));
+        let lu: Arc<dyn LogicalUnit> = Arc::clone(&unit) as _;
+        for token in 0..40 {
+            let data = [bytes::Bytes::from(vec![7; 4096])].into_iter().collect();
+            // Two streams, in turn.
+            let offset = (token % 2) << 30 | (token / 2 * 4096);
+            let op = StoreOp::Write { offset, data, durable: false };
+            let request = StoreRequest { nexus: NexusId(1), token: StoreToken(token), op };
+            let completion = StoreCompletion::new(Arc::clone(&sink), &request);
+            pool.handle().submit(BlockingJob::Store { lu: Arc::clone(&lu), request, completion });
+        }
+        gate.open();
+        let mut tokens: Vec<u64> = (0..40)
+            .map(|_| outcomes.recv_timeout(Duration::from_secs(5)).unwrap())
+            .inspect(|done| assert!(matches!(done.outcome, StoreOutcome::Done)))
+            .map(|done| done.token.0)
+            .collect();
+        tokens.sort_unstable();
+        assert!(tokens.into_iter().eq(0..40), "each has its own answer");
+        // The first may have gone alone, or with some of the others; then 32 in two runs, and the rest in two.
+        let (_, writes) = unit.counts();
+        assert!(writes <= 6, "{writes} writes");
     }
 
     #[test]

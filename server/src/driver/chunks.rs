@@ -5,6 +5,7 @@
 //! The pool gives out what came back last: it is in the cache.
 
 use bytes::BytesMut;
+use std::collections::VecDeque;
 
 /// Sizes of chunks. A connection starts small and grows when a receive fills its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -61,6 +62,9 @@ impl Chunk {
 #[derive(Debug)]
 pub(crate) struct ChunkPool {
     free: [Vec<Chunk>; 3],
+    /// Large chunks of which slices were alive when their connection had no use for them any more, the oldest first. To let
+    /// go of them would be to have the system map and clear new memory for each.
+    lent: VecDeque<Chunk>,
     cached_bytes: usize,
     limit_bytes: usize,
     used: bool,
@@ -69,7 +73,7 @@ pub(crate) struct ChunkPool {
 impl ChunkPool {
     /// An empty pool that keeps up to `limit_bytes`.
     pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self { free: Default::default(), cached_bytes: 0, limit_bytes, used: false }
+        Self { free: Default::default(), lent: VecDeque::new(), cached_bytes: 0, limit_bytes, used: false }
     }
 
     /// Sees that `slot` has a chunk of `class` with room to receive into.
@@ -96,6 +100,7 @@ impl ChunkPool {
     pub(crate) fn trim_if_idle(&mut self) {
         if !std::mem::take(&mut self.used) {
             self.free = Default::default();
+            self.lent = VecDeque::new();
             self.cached_bytes = 0;
         }
     }
@@ -113,16 +118,31 @@ impl ChunkPool {
                 self.cached_bytes -= class.size();
                 chunk
             }
-            None => Chunk::new(class),
+            None => self.returned(class).unwrap_or_else(|| Chunk::new(class)),
         }
     }
 
-    /// Takes a chunk that is not needed any more. One of which slices live on is theirs: it goes when they go.
+    /// A chunk that was lent and of which nothing is alive any more. Answers leave in order: the oldest comes back first.
+    fn returned(&mut self, class: ChunkClass) -> Option<Chunk> {
+        if class != ChunkClass::Large || !self.lent.front_mut()?.reclaim() {
+            return None;
+        }
+        self.cached_bytes -= class.size();
+        self.lent.pop_front()
+    }
+
+    /// Takes a chunk that is not needed any more. One of which slices live on comes back when they go, if it is kept.
     pub(crate) fn put(&mut self, mut chunk: Chunk) {
         let size = chunk.class.size();
-        if self.cached_bytes + size <= self.limit_bytes && chunk.reclaim() {
+        if self.cached_bytes + size > self.limit_bytes {
+            return;
+        }
+        if chunk.reclaim() {
             self.cached_bytes += size;
             self.free[chunk.class as usize].push(chunk);
+        } else if chunk.class == ChunkClass::Large {
+            self.cached_bytes += size;
+            self.lent.push_back(chunk);
         }
     }
 }
@@ -159,6 +179,21 @@ mod tests {
         let chunk = pool.prepare(&mut slot, ChunkClass::Small);
         assert_eq!(chunk.buffer.capacity(), ChunkClass::Small.size());
         assert!(slice.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn a_large_chunk_comes_back_when_its_last_slice_goes() {
+        let mut pool = ChunkPool::new(1 << 20);
+        let mut slot = None;
+        let chunk = pool.prepare(&mut slot, ChunkClass::Large);
+        chunk.buffer.extend_from_slice(&vec![7; 250 << 10]);
+        let slice = chunk.buffer.split().freeze();
+        let address = slice.as_ptr();
+        let chunk = pool.prepare(&mut slot, ChunkClass::Large);
+        assert_ne!(chunk.buffer.spare_capacity_mut().as_ptr().cast(), address, "somebody still reads it");
+        drop(slice);
+        let chunk = pool.take(ChunkClass::Large);
+        assert_eq!(chunk.buffer.as_ptr(), address);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod connections;
 mod transfer;
 
-use super::blocking::Blocking;
+use super::blocking::{Blocking, BlockingJob};
 use super::chunks::ChunkClass;
 use super::counters::Counters;
 use super::half_open::{HalfOpen, Serial};
@@ -66,6 +66,8 @@ pub(crate) struct EventLoop<P: Protocol, N: Net> {
     /// Those of them that have sent everything.
     lingering: usize,
     in_store: usize,
+    /// Store operations for the pool; they go to it together when the round ends.
+    blocking: Vec<BlockingJob>,
     round: u64,
     next_tick: Option<Instant>,
     shut_down: Option<Instant>,
@@ -123,6 +125,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             leaving: 0,
             lingering: 0,
             in_store: 0,
+            blocking: Vec::new(),
             round: 0,
             next_tick: None,
             shut_down: None,
@@ -165,6 +168,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             if self.next_tick.is_some_and(|due| due <= now) {
                 self.tick(now);
             }
+            self.parts.pool.submit_all(&mut self.blocking);
             self.parts.counters.busy_ns.add(now.elapsed().as_nanos() as u64);
             // Those that linger were told everything; they only wait for the peer's end.
             if self.shut_down.is_some_and(|until| until <= now || self.conns.len() == self.lingering) {
@@ -275,7 +279,9 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         let lu = Arc::clone(P::unit(&ticket));
         let inbox = Arc::clone(&self.parts.inboxes[self.parts.index]);
         let completion = StoreCompletion::new(Arc::new(StoreReturn { ticket, inbox }), &request);
-        self.parts.pool.begin(lu, request, completion);
+        if let Err((request, completion)) = lu.start(request, completion) {
+            self.blocking.push(BlockingJob::Store { lu, request, completion });
+        }
     }
 
     fn act(&mut self, action: Action<P::Conn, P::Parcel>, now: Instant) {
@@ -353,5 +359,6 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             }
         }
         self.settle(now);
+        self.parts.pool.submit_all(&mut self.blocking);
     }
 }

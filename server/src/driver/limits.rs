@@ -48,7 +48,7 @@ impl Default for Limits {
             receive_bytes_per_turn: 1 << 20,
             transmit_bytes_per_turn: 2 << 20,
             transmit_queue_bytes: 256 << 10,
-            cached_receive_bytes: 4 << 20,
+            cached_receive_bytes: 32 << 20,
             max_store_operations: 1024,
             max_blocking_threads: 32,
             blocking_thread_idle: Duration::from_secs(5),

@@ -13,10 +13,13 @@
 //! runs.
 
 mod acceptor;
+mod batch;
 mod blocking;
 mod chunks;
 mod counters;
 mod event_loop;
+#[cfg(test)]
+mod fairness;
 mod flood;
 mod half_open;
 mod inbox;
