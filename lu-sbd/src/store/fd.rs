@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
 
+use super::ahead::ReadAhead;
 use super::{Error, Operation, buffers};
 
 /// How many slices one system call takes (IOV_MAX of Linux).
@@ -26,6 +27,7 @@ pub(super) struct Descriptor {
     nowait_write: AtomicBool,
     /// The kernel answers RWF_DSYNC.
     dsync: AtomicBool,
+    ahead: ReadAhead,
 }
 
 impl Descriptor {
@@ -37,6 +39,7 @@ impl Descriptor {
             nowait_read: AtomicBool::new(true),
             nowait_write: AtomicBool::new(true),
             dsync: AtomicBool::new(true),
+            ahead: ReadAhead::default(),
         }
     }
 
@@ -62,7 +65,8 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Appends `length` bytes from `offset` on to a new buffer; what lies past the end of the file is zeros.
+    /// `length` bytes from `offset` on in a new buffer; what lies past the end of the file is zeros. May wait: then the system is
+    /// told what comes next of a sequential reader.
     pub(super) fn read(&self, offset: u64, length: usize) -> Result<Bytes, Error> {
         let mut buffer = buffers::take(length);
         while buffer.len() < length {
@@ -81,6 +85,9 @@ impl Descriptor {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(self.error(Operation::Read, errno, offset, length as u64)),
             }
+        }
+        if let Some((offset, length)) = self.ahead.note(offset, length as u64) {
+            self.prefetch(offset, length);
         }
         Ok(buffers::lend(buffer))
     }

@@ -40,6 +40,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod ahead;
 mod asynchronous;
 mod atomic;
 mod block_device;
