@@ -1,5 +1,6 @@
 //! Where a server keeps its state and where it listens.
 
+use crate::driver::Interface;
 use crate::fc::FcDrivers;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -25,6 +26,8 @@ pub struct ServerConfig {
     /// How long a thread of the data path looks for work before it sleeps; zero, the default, sleeps at once. More
     /// buys latency with processor time.
     pub poll: Duration,
+    /// The system interface of the data path.
+    pub interface: Interface,
     /// The drivers of Fibre Channel adapters.
     pub fc_drivers: FcDrivers,
     /// Sockets for the monitors of virtual machines on this host.
@@ -47,6 +50,7 @@ impl Default for ServerConfig {
             metrics: None,
             threads: None,
             poll: Duration::ZERO,
+            interface: default_interface(),
             fc_drivers: FcDrivers::default(),
             #[cfg(feature = "vhost-user")]
             vhost_ports: Vec::new(),
@@ -65,6 +69,15 @@ pub fn default_state() -> PathBuf {
     } else {
         let home = || variable("HOME").unwrap_or_else(|| "/".into());
         variable("XDG_STATE_HOME").unwrap_or_else(|| home().join(".local/state")).join("lunette")
+    }
+}
+
+/// `$LUNETTE_INTERFACE`, which is `epoll` or `io_uring`, else the best that works here.
+pub(crate) fn default_interface() -> Interface {
+    match std::env::var("LUNETTE_INTERFACE").as_deref() {
+        Ok("epoll") => Interface::Epoll,
+        Ok("io_uring") => Interface::IoUring,
+        _ => Interface::Auto,
     }
 }
 

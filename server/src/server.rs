@@ -89,6 +89,7 @@ impl Server {
         let engine = Engine::open(&config.state).map_err(StartError::State)?;
         let mut options = HostOptions { threads: config.threads.map(NonZeroUsize::get), ..HostOptions::default() };
         options.limits.poll = config.poll;
+        options.interface = config.interface;
         options.audit = Some(engine.audit_log());
         options.fc_drivers = config.fc_drivers.clone();
         let failure: Arc<Notify> = Arc::default();

@@ -44,6 +44,7 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
         metrics: arguments.metrics,
         threads: arguments.threads,
         poll: Duration::from_micros(arguments.poll_us.into()),
+        interface: defaults.interface,
         fc_drivers: FcDrivers::default(),
         #[cfg(feature = "vhost-user")]
         vhost_ports: arguments.vhost_users,

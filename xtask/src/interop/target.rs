@@ -147,13 +147,14 @@ impl Target {
                 let mut program = tethered(lunette()?);
                 program.arg("demo").arg("--dir").arg(scratch.join("demo"));
                 program.args(["--size", &format!("{}M", size >> 20), "--portal", &portal.to_string()]);
+                program.env("LUNETTE_INTERFACE", interface());
                 ("lunette demo", program)
             }
             Restart::Serve => {
                 let mut program = tethered(lunette()?);
                 program.arg("serve").arg("--state").arg(scratch.join("state"));
                 program.arg("--socket").arg(scratch.join("socket"));
-                program.args(["--portal", &portal.to_string()]);
+                program.args(["--portal", &portal.to_string()]).env("LUNETTE_INTERFACE", interface());
                 ("lunette serve", program)
             }
             Restart::Tgt { .. } => {
@@ -425,6 +426,13 @@ pub(crate) fn free_portal() -> Result<SocketAddr> {
 pub(crate) fn free_udp() -> Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind to 127.0.0.1")?;
     Ok(socket.local_addr()?)
+}
+
+/// The system interface of the next server: every second one is held to epoll, so that whatever is tested is tested over both.
+fn interface() -> &'static str {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { "auto" } else { "epoll" }
 }
 
 /// The binary under test.
