@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use testkit::initiator::{Command, Initiator, LoginOptions, TcpWire};
 
@@ -60,7 +61,16 @@ pub(crate) struct Connection {
 }
 
 /// Where the sessions work: blocks of 512 bytes.
-pub(crate) const SPAN_BLOCKS: u64 = (256 << 20) / 512;
+static SPAN_BLOCKS: AtomicU64 = AtomicU64::new((256 << 20) / 512);
+
+/// Keeps to the first `mib` MiB.
+pub(crate) fn set_span(mib: u64) {
+    SPAN_BLOCKS.store((mib.max(16) << 20) / 512, Ordering::Relaxed);
+}
+
+fn span_blocks() -> u64 {
+    SPAN_BLOCKS.load(Ordering::Relaxed)
+}
 
 /// Writes every block once: no target shall win by reading holes.
 pub(crate) fn fill(portal: SocketAddr, iqn: &str, lun: u16) -> Result<()> {
@@ -73,7 +83,7 @@ pub(crate) fn fill(portal: SocketAddr, iqn: &str, lun: u16) -> Result<()> {
     initiator.login(&options)?;
     make_ready(&mut initiator, lun)?;
     let data = vec![0x5a; 64 << 10];
-    for at in 0..SPAN_BLOCKS / 128 {
+    for at in 0..span_blocks() / 128 {
         let outcome = initiator.command(&Command::write_blocks(lun, at * 128, data.clone()))?;
         ensure!(outcome.is_good(), "cannot fill the disk: {outcome:?}");
     }
@@ -100,9 +110,9 @@ impl Connection {
         index: usize,
         payload: &Bytes,
     ) -> Result<Self> {
-        let share = SPAN_BLOCKS / workload.sessions as u64 / 2048 * 2048;
+        let share = span_blocks() / workload.sessions as u64 / 2048 * 2048;
         let (begin, end) = if workload.is_random() || share == 0 {
-            (0, SPAN_BLOCKS)
+            (0, span_blocks())
         } else {
             (share * index as u64, share * (index as u64 + 1))
         };
@@ -205,7 +215,7 @@ impl Connection {
                 Operation::Mix => random % 10 < 3,
             };
             let lba = if workload.is_random() {
-                (random >> 20) % (SPAN_BLOCKS / blocks) * blocks
+                (random >> 20) % (span_blocks() / blocks) * blocks
             } else {
                 let lba = self.next;
                 self.next += blocks;

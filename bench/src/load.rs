@@ -22,6 +22,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let lun = arguments.get("lun")?.unwrap_or(0);
     let pid: Option<u32> = arguments.get("pid")?;
     let seconds = arguments.get("seconds")?.unwrap_or(2.0);
+    if let Some(mib) = arguments.get("span-mib")? {
+        crate::connection::set_span(mib);
+    }
     ensure!(!arguments.words.is_empty(), "no workload");
     let payload = Bytes::from(vec![0xa5; 1 << 20]);
     let mut fill = arguments.get("fill")?.unwrap_or(false);
@@ -108,7 +111,7 @@ impl Figures {
 }
 
 /// Processor seconds that a process has used, all its threads together: fields 14 and 15 of its `stat`.
-fn cpu_seconds(pid: &str) -> Result<f64> {
+pub(crate) fn cpu_seconds(pid: &str) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let (_, fields) = stat.rsplit_once(") ").context("no process name")?;

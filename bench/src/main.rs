@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod copies;
 mod load;
 mod raw;
 mod target;
@@ -12,6 +13,7 @@ mod workload;
 
 use anyhow::{Context, Result, bail};
 use lu_sbd::store::MemoryStore;
+use lunette_bench::path::{Path, Scale};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -24,10 +26,11 @@ Usage: lunette-bench target --portal ADDR:PORT [--file PATH] [--size BYTES] [--i
                             [--poll-us N] [--threads N]
        lunette-bench raw --portal ADDR:PORT
        lunette-bench load --portal ADDR:PORT [--iqn NAME] [--lun N] [--pid PID] [--seconds S] [--cpu N]
-                          [--fill true] WORKLOAD...
+                          [--fill true] [--span-mib N] WORKLOAD...
 
        lunette-bench idle --portal ADDR:PORT --iqn NAME [--lun N] --pid PID [--sessions N]
-       lunette-bench path [--bytes N] [--rounds N] read|write
+       lunette-bench path [--bytes N] [--rounds N] [--units N] [--views N] [--sessions N] read|write
+       lunette-bench copies --file PATH [--seconds S]
 
 A workload is named OP-SIZE-SESSIONSxDEPTH[-digest][-fua]: read-4k-8x32, write-64k-8x1-fua, mix-1m-1x32-digest.
 4k goes to random places, longer ones in sequence. Without --iqn the load is for 'raw'.
@@ -90,6 +93,7 @@ fn run() -> Result<()> {
         }
         "idle" => load::idle(&arguments),
         "path" => path(&arguments),
+        "copies" => copies::run(&arguments),
         _ => bail!("no command '{command}'\n\n{HELP}"),
     }
 }
@@ -102,7 +106,13 @@ fn path(arguments: &Arguments) -> Result<()> {
         _ => bail!("read or write?"),
     };
     let batch = (1u32 << 17).div_euclid(bytes).clamp(1, 32);
-    let mut path = lunette_bench::path::Path::new(Arc::new(MemoryStore::new(16 << 20)), false);
+    let scale = Scale {
+        units: arguments.get("units")?.unwrap_or(1).clamp(1, 1 << 14),
+        views: arguments.get("views")?.unwrap_or(1),
+        sessions: arguments.get("sessions")?.unwrap_or(1).max(1),
+    };
+    let size = if scale.units == 1 { 16 << 20 } else { 1 << 20 };
+    let mut path = Path::furnished(&|_| Arc::new(MemoryStore::new(size)), false, scale);
     let started = std::time::Instant::now();
     let rounds = arguments.get("rounds")?.unwrap_or(2000);
     for _ in 0..rounds {

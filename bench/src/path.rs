@@ -8,7 +8,7 @@ use iscsit::{ConnectionId, DefaultPortals, Entropy, Limits, Provider, ProviderCo
 use lu_sbd::meta::NoRecord;
 use lu_sbd::properties::CreateProperties;
 use lu_sbd::{BackingStore, SbdLu};
-use scsi_core::{GuidHost, ProtocolId};
+use scsi_core::{GuidHost, Lun, ProtocolId};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +17,7 @@ use std::path::Path as FilePath;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use stmf::config::NewView;
+use stmf::config::{GroupKind, NewView};
 use stmf::provider::{PortError, TargetPort};
 use stmf::{Stmf, TargetInfo};
 use testkit::initiator::{Command, Initiator, LoginOptions, Wire};
@@ -47,20 +47,41 @@ impl Waker for Nothing {
     fn wake(&self) {}
 }
 
-/// One worker with one session of one initiator with one disk.
+/// How much there is besides the one disk of the one session.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Units that each session sees, at the LUNs from 0 on; at most 16,384.
+    pub units: u16,
+    /// View entries, of which each unit has at least one for all hosts; the others are for a group of hosts that are not there.
+    pub views: u32,
+    /// Sessions.
+    pub sessions: u16,
+}
+
+/// Units and sessions that take turns: more would say the same.
+const TURNS: usize = 16;
+
+/// One worker with sessions of initiators with disks.
 pub struct Path {
     target: Rc<RefCell<Target>>,
-    cmd_sn: u32,
-    exp_stat_sn: u32,
+    sessions: Vec<Numbers>,
+    turn: usize,
+    units: u16,
     chunk: BytesMut,
     random: u64,
     blocks: u64,
 }
 
+/// Where a session stands.
+struct Numbers {
+    connection: ConnectionId,
+    cmd_sn: u32,
+    exp_stat_sn: u32,
+}
+
 struct Target {
     now: Instant,
     worker: Worker,
-    connection: ConnectionId,
     out: Vec<Bytes>,
     to_initiator: VecDeque<Bytes>,
     /// Bytes sent, and the session's last answer for the numbers in it.
@@ -106,13 +127,13 @@ impl Target {
     }
 }
 
-struct InProcess(Rc<RefCell<Target>>);
+struct InProcess(Rc<RefCell<Target>>, ConnectionId);
 
 impl Wire for InProcess {
     fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         let mut target = self.0.borrow_mut();
-        let (now, connection) = (target.now, target.connection);
-        target.worker.handle_received(now, connection, bytes);
+        let now = target.now;
+        target.worker.handle_received(now, self.1, bytes);
         target.settle();
         Ok(())
     }
@@ -129,16 +150,43 @@ impl Path {
     /// # Panics
     /// When the target does not come up: never, but by a bug.
     pub fn new(store: Arc<dyn BackingStore>, digests: bool) -> Self {
-        let stmf = Stmf::new(stmf::config::Config::new(), Box::new(stmf::StoreJob::run));
+        Self::furnished(&|_| Arc::clone(&store), digests, Scale { units: 1, views: 1, sessions: 1 })
+    }
+
+    /// The same beside much else; each unit has a store of its own, all of the same size.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn furnished(store: &dyn Fn(u16) -> Arc<dyn BackingStore>, digests: bool, scale: Scale) -> Self {
         let properties = CreateProperties::default();
-        let guid = properties.guid(GuidHost::HostId(1), 0, 1);
-        let size = store.capacity();
-        let identity = properties.identity(guid, FilePath::new("path"), size).expect("a disk");
-        let lu = SbdLu::new(identity, store, Arc::new(NoRecord), lu_sbd::Limits::default());
-        stmf.register_lu(Arc::new(lu), "sbd").expect("a new unit");
-        let view = NewView { lu: guid, host_group: None, target_group: None, lun: Some(0) };
-        let (change, _) = stmf.with_config(|config| config.add_view(&view)).expect("a view");
-        stmf.commit(change);
+        let guids: Vec<_> =
+            (0..scale.units).map(|unit| properties.guid(GuidHost::HostId(1), u32::from(unit), 1)).collect();
+        let mut config = stmf::config::Config::new();
+        config.commit(config.create_group(GroupKind::Host, "absent").expect("a group"));
+        let views = config.batch(|draft| {
+            for index in 0..scale.views.max(scale.units.into()) {
+                let unit = index as usize % guids.len();
+                let for_all = index < u32::from(scale.units);
+                let host_group = (!for_all).then_some("absent");
+                let view =
+                    NewView { lu: guids[unit], host_group, target_group: None, lun: for_all.then_some(unit as u64) };
+                // A group sees a unit once: what goes beyond stays out.
+                if let Ok((change, _)) = draft.config().add_view(&view) {
+                    draft.apply(change);
+                }
+            }
+            Ok::<(), ()>(())
+        });
+        config.commit(views.expect("views"));
+        let stmf = Stmf::new(config, Box::new(stmf::StoreJob::run));
+        let mut size = 0;
+        for (unit, guid) in guids.iter().enumerate() {
+            let store = store(unit as u16);
+            size = store.capacity();
+            let identity = properties.identity(*guid, FilePath::new("path"), size).expect("a disk");
+            let lu = SbdLu::new(identity, store, Arc::new(NoRecord), lu_sbd::Limits::default());
+            stmf.register_lu(Arc::new(lu), "sbd").expect("a new unit");
+        }
         let info =
             TargetInfo { name: TARGET.into(), protocol: ProtocolId::ISCSI, alias: None, provider: "iscsit".into() };
         stmf.register_target(info, Arc::new(Port)).expect("a new target");
@@ -157,32 +205,18 @@ impl Path {
         provider.set_config(Arc::new(config));
         let portal: SocketAddr = ([192, 0, 2, 1], 3260).into();
         provider.set_default_portals(DefaultPortals { advertised: vec![portal], any_address: vec![] });
-        let mut worker = Worker::new(provider, Arc::new(Nothing));
-        let now = Instant::now();
-        let connection = worker.accept(now, portal, ([192, 0, 2, 2], 40_000).into()).expect("room for one");
+        let worker = Worker::new(provider, Arc::new(Nothing));
         let target =
-            Target { now, worker, connection, out: Vec::new(), to_initiator: VecDeque::new(), keep: true, sent: 0 };
+            Target { now: Instant::now(), worker, out: Vec::new(), to_initiator: VecDeque::new(), keep: true, sent: 0 };
         let target = Rc::new(RefCell::new(target));
-        let mut initiator = Initiator::new(InProcess(Rc::clone(&target)));
-        let mut options = LoginOptions::normal("iqn.2026-11.org.lunette.bench:host", TARGET)
-            .with("ImmediateData", "Yes")
-            .with("InitialR2T", "No")
-            .with("FirstBurstLength", "262144")
-            .with("MaxBurstLength", "1048576");
-        if digests {
-            options = options.with_digests();
-        }
-        initiator.login(&options).expect("a login");
-        while !initiator.command(&Command::new(0, &[0; 6])).expect("an answer").is_good() {}
-        for lba in (0..size / 512).step_by(128) {
-            let outcome = initiator.command(&Command::write_blocks(0, lba, vec![0x5a; 64 << 10])).expect("an answer");
-            assert!(outcome.is_good(), "{outcome:?}");
-        }
+        let sessions = (0..scale.sessions).map(|session| log_in(&target, portal, session, scale.units, size, digests));
+        let sessions = sessions.collect();
         target.borrow_mut().keep = false;
         Self {
             target,
-            cmd_sn: initiator.cmd_sn.0,
-            exp_stat_sn: initiator.exp_stat_sn.0,
+            sessions,
+            turn: 0,
+            units: scale.units,
             chunk: BytesMut::with_capacity(256 << 10),
             random: 88_172_645_463_325_252,
             blocks: size / 512,
@@ -199,6 +233,12 @@ impl Path {
     /// # Panics
     /// When they do not fit.
     pub fn batch(&mut self, writes: bool, count: u32, bytes: u32) {
+        let turns = self.sessions.len().min(TURNS);
+        // The first, the last and some between.
+        let at = self.turn % turns * (self.sessions.len() / turns);
+        let lun = lun_of(self.units, self.turn / turns);
+        self.turn += 1;
+        let session = &mut self.sessions[at];
         self.chunk.clear();
         assert!(self.chunk.try_reclaim(256 << 10), "nothing of the last batch is held any more");
         for tag in 0..count {
@@ -212,10 +252,11 @@ impl Path {
             if writes {
                 header[4..8].copy_from_slice(&bytes.to_be_bytes());
             }
+            header[8..16].copy_from_slice(&lun);
             header[16..20].copy_from_slice(&tag.to_be_bytes());
             header[20..24].copy_from_slice(&bytes.to_be_bytes());
-            header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
-            header[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
+            header[24..28].copy_from_slice(&session.cmd_sn.to_be_bytes());
+            header[28..32].copy_from_slice(&session.exp_stat_sn.to_be_bytes());
             header[32] = if writes { 0x8a } else { 0x88 };
             header[34..42].copy_from_slice(&lba.to_be_bytes());
             header[42..46].copy_from_slice(&blocks.to_be_bytes());
@@ -223,12 +264,60 @@ impl Path {
             if writes {
                 self.chunk.resize(self.chunk.len() + bytes as usize, 0xa5);
             }
-            self.cmd_sn = self.cmd_sn.wrapping_add(1);
-            self.exp_stat_sn = self.exp_stat_sn.wrapping_add(1);
+            session.cmd_sn = session.cmd_sn.wrapping_add(1);
+            session.exp_stat_sn = session.exp_stat_sn.wrapping_add(1);
         }
         let received = self.chunk.split().freeze();
         let target = &mut *self.target.borrow_mut();
-        target.worker.handle_received(target.now, target.connection, received);
+        target.worker.handle_received(target.now, session.connection, received);
         target.settle();
     }
+}
+
+/// The LUN of a turn, as it stands in a PDU.
+fn lun_of(units: u16, turn: usize) -> [u8; 8] {
+    Lun::new(place(units, turn)).unwrap_or_default().0
+}
+
+fn place(units: u16, turn: usize) -> u16 {
+    let turns = usize::from(units).min(TURNS);
+    (turn % turns * (usize::from(units) / turns)) as u16
+}
+
+/// A session of its own initiator, whose disks have told that they are new. The first session writes every block of those that
+/// will be used.
+fn log_in(
+    target: &Rc<RefCell<Target>>,
+    portal: SocketAddr,
+    session: u16,
+    units: u16,
+    size: u64,
+    digests: bool,
+) -> Numbers {
+    let connection = {
+        let mut target = target.borrow_mut();
+        let now = target.now;
+        target.worker.accept(now, portal, ([192, 0, 2, 2], 40_000).into()).expect("room for one more")
+    };
+    let mut initiator = Initiator::new(InProcess(Rc::clone(target), connection));
+    let name = format!("iqn.2026-11.org.lunette.bench:host{session}");
+    let mut options = LoginOptions::normal(&name, TARGET)
+        .with("ImmediateData", "Yes")
+        .with("InitialR2T", "No")
+        .with("FirstBurstLength", "262144")
+        .with("MaxBurstLength", "1048576");
+    if digests {
+        options = options.with_digests();
+    }
+    initiator.login(&options).expect("a login");
+    for turn in 0..TURNS.min(units.into()) {
+        let lun = place(units, turn);
+        while !initiator.command(&Command::new(lun, &[0; 6])).expect("an answer").is_good() {}
+        for lba in (0..size / 512).step_by(128).take_while(|_| session == 0) {
+            let write = Command::write_blocks(lun, lba, vec![0x5a; 64 << 10]);
+            let outcome = initiator.command(&write).expect("an answer");
+            assert!(outcome.is_good(), "{outcome:?}");
+        }
+    }
+    Numbers { connection, cmd_sn: initiator.cmd_sn.0, exp_stat_sn: initiator.exp_stat_sn.0 }
 }

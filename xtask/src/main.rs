@@ -3,6 +3,8 @@
 //! Nothing here is shipped. The crate stays small on purpose (two dependencies, none of the workspace's crates), so that
 //! `cargo xtask test` shows its first step seconds after it was typed on a fresh checkout.
 
+mod bench_loops;
+mod bench_path;
 mod bench_peers;
 mod c;
 mod compliance;
@@ -33,6 +35,8 @@ Commands:
   interop      Run real initiators against a target
   compliance   Write the page of commands and pages that the tests compare
   conformance  Run libiscsi's iscsi-test-cu, every test by itself, and compare with the committed table
+  bench-loops  Measure the target under different loops
+  bench-path   Count the instructions of a command, and where they go
   bench-peers  Measure the target beside others and write docs/performance.md
   wheel        Build the wheel of the Python package
   bench-python Measure disks that are Python objects against a disk in memory
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
         Some("compliance") => compliance::main(&rest),
         Some("conformance") => conformance::main(&rest),
         Some("bench-peers") => bench_peers::main(&rest),
+        Some("bench-loops") => bench_loops::main(&rest),
+        Some("bench-path") => bench_path::main(&rest),
         Some("wheel") => python::wheel(&rest),
         Some("bench-python") => python::bench(&rest),
         Some("initiator-soak") => initiator::main(&rest),

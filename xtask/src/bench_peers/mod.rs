@@ -226,7 +226,8 @@ fn idle(like: &Program, binary: &Path, scratch: &Scratch) -> Result<String> {
     ))
 }
 
-fn build(wanted: bool, logs: &Path) -> Result<PathBuf> {
+/// Builds the programs, if `wanted`, and tells where they are.
+pub(crate) fn build(wanted: bool, logs: &Path) -> Result<PathBuf> {
     let binary = workspace::target_directory()?.join("release").join("lunette-bench");
     if wanted {
         let mut command = workspace::cargo();
@@ -239,7 +240,7 @@ fn build(wanted: bool, logs: &Path) -> Result<PathBuf> {
 }
 
 /// The line that the load prints: `name=value`, separated by tabs.
-fn parse(output: &str) -> Result<Figures> {
+pub(crate) fn parse(output: &str) -> Result<Figures> {
     let line = output.lines().find(|line| line.starts_with("workload=")).context("the load printed nothing")?;
     let values: HashMap<&str, &str> = line.split('\t').filter_map(|word| word.split_once('=')).collect();
     if let Some(error) = values.get("error") {

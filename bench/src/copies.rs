@@ -1,0 +1,96 @@
+//! Ways of a file's bytes to a socket, each alone: what a copy costs and what it costs to do without.
+
+use crate::Arguments;
+use crate::load::cpu_seconds;
+use anyhow::{Context, Result, ensure};
+use rustix::net::{RecvFlags, SendFlags};
+use std::fs::{File, OpenOptions};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// `O_DIRECT` of Linux, but for the few machines that number it otherwise.
+const O_DIRECT: i32 = if cfg!(any(target_arch = "aarch64", target_arch = "arm")) { 0o200_000 } else { 0o40_000 };
+
+const FILE_BYTES: u64 = 256 << 20;
+const PAGE: usize = 4096;
+
+/// Sends the file piece by piece, from processor 0 to a receiver on processor 1 that drops everything.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let path: PathBuf = arguments.get("file")?.context("--file PATH is missing")?;
+    let time = Duration::from_secs_f64(arguments.get("seconds")?.unwrap_or(1.0));
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let piece = vec![0x5a; 1 << 20];
+    for at in 0..FILE_BYTES >> 20 {
+        file.write_all_at(&piece, at << 20)?;
+    }
+    file.sync_all()?;
+    let direct = OpenOptions::new().read(true).custom_flags(O_DIRECT).open(&path);
+    println!("| pieces | read and send | sendfile | direct read and send |\n|---|---:|---:|---:|");
+    for bytes in [4 << 10, 64 << 10, 256 << 10] {
+        let copied = measure(time, bytes, |stream, buffer, at| {
+            file.read_exact_at(buffer, at)?;
+            send(stream, buffer)
+        })?;
+        let sent = measure(time, bytes, |stream, _, at| {
+            let (mut at, end) = (at, at + bytes as u64);
+            while at < end {
+                let left = (end - at) as usize;
+                ensure!(rustix::fs::sendfile(stream, &file, Some(&mut at), left)? > 0, "the file ends");
+            }
+            Ok(())
+        })?;
+        let direct = direct.as_ref().ok().map(|direct: &File| {
+            measure(time, bytes, |stream, buffer, at| {
+                direct.read_exact_at(buffer, at)?;
+                send(stream, buffer)
+            })
+        });
+        let direct =
+            direct.map_or_else(|| "-".to_owned(), |rate| rate.map_or_else(|e| e.to_string(), |r| r.to_string()));
+        println!("| {} KiB | {copied} | {sent} | {direct} |", bytes >> 10);
+    }
+    std::fs::remove_file(&path)?;
+    Ok(())
+}
+
+fn send(stream: &TcpStream, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let sent = rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+/// Pieces a processor second of the sender.
+fn measure(time: Duration, bytes: usize, mut one: impl FnMut(&TcpStream, &mut [u8], u64) -> Result<()>) -> Result<u64> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let stream = TcpStream::connect(listener.local_addr()?)?;
+    let (receiver, _) = listener.accept()?;
+    let drops = std::thread::spawn(move || {
+        crate::pin(1)?;
+        let mut buffer = vec![0; 1 << 20];
+        while rustix::net::recv(&receiver, &mut buffer[..], RecvFlags::TRUNC)?.1 > 0 {}
+        Ok::<(), anyhow::Error>(())
+    });
+    crate::pin(0)?;
+    // Direct reads want a buffer at the start of a page.
+    let mut memory = vec![0; bytes + PAGE];
+    let start = memory.as_ptr().align_offset(PAGE);
+    let buffer = &mut memory[start..start + bytes];
+    let (mut count, mut random) = (0, 88_172_645_463_325_252_u64);
+    let (began, before) = (Instant::now(), cpu_seconds("thread-self")?);
+    while began.elapsed() < time {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        one(&stream, buffer, (random >> 20) % (FILE_BYTES / bytes as u64) * bytes as u64)?;
+        count += 1;
+    }
+    let used = cpu_seconds("thread-self")? - before;
+    drop(stream);
+    drops.join().ok().context("the receiver panicked")??;
+    ensure!(used > 0.0, "too short to tell");
+    Ok((f64::from(count) / used) as u64)
+}
