@@ -125,13 +125,14 @@ mod tests {
         let driver = FcoeDriver::default();
         assert_eq!(driver.check(&port(&[("interface", "eth0")])), Ok(()));
         assert_eq!(driver.check(&port(&[("interface", "eth0"), ("mode", "vn2vn"), ("promiscuous", "true")])), Ok(()));
-        for (options, word) in [
-            (&[][..], "needs an interface"),
+        let cases: [(&[(&str, &str)], &str); 5] = [
+            (&[], "needs an interface"),
             (&[("interface", "../eth0")], "no name of an interface"),
             (&[("interface", "eth0"), ("mode", "loop")], "none of auto, fabric and vn2vn"),
             (&[("interface", "eth0"), ("promiscuous", "maybe")], "true or false"),
             (&[("interface", "eth0"), ("fabric", "f1")], "no option 'fabric'"),
-        ] {
+        ];
+        for (options, word) in cases {
             let words = driver.check(&port(options)).unwrap_err();
             assert!(words.contains(word), "{words}");
         }
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_interface_that_is_not_there_or_no_ethernet_is_told() {
-        let wake = || Box::new(|| {});
+        let wake = || -> Wake { Box::new(|| {}) };
         let driver = FcoeDriver::default();
         let words = driver.open(&port(&[("interface", "nothere0")]), wake()).unwrap_err();
         assert!(words.contains("no interface 'nothere0'"), "{words}");
