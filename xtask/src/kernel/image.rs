@@ -85,6 +85,8 @@ const MODULES: &[&str] = &[
     "crc32c_generic",
     "crc32c_intel",
     "fcoe",
+    "virtio_pci",
+    "virtio_scsi",
 ];
 
 /// What a running system has no use for.

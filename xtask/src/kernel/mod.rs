@@ -11,6 +11,7 @@ mod image;
 mod lab;
 mod steps;
 mod tools;
+mod vhost;
 
 use crate::packages::{self, Need};
 use crate::process::{capture, find, tethered};

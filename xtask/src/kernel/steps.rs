@@ -1,7 +1,7 @@
 //! What the guest does with the server, and what must come of it.
 
 use super::lab::{INITIATOR, Lab, OPEN, PORTALS, plug, unplug};
-use super::{fcoe, tools};
+use super::{fcoe, tools, vhost};
 use crate::report::{Tally, human, tail};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
@@ -71,6 +71,11 @@ pub(super) const STEPS: &[Step] = &[
         run: fcoe::flap,
     },
     Step { name: "fcoe-restart", claim: "the server starts again, and so does its FCoE port", run: fcoe::restart },
+    Step {
+        name: "vhost-user",
+        claim: "a machine whose memory is shared: ext4, fio verifies, units come, grow and go while it runs",
+        run: vhost::machine,
+    },
     Step { name: "end", claim: "the guest logs out, the server ends in order, no secret is in its log", run: end },
 ];
 
