@@ -101,7 +101,16 @@ impl Guest {
     /// When the initiator may not log in.
     pub fn new(port: &Port, initiator: &str) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).expect("memory");
-        Self::with_memory(port, initiator, Arc::new(memory), None)
+        Self::build(port, initiator, Arc::new(memory), None, Limits::default())
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Panics
+    /// When the initiator may not log in.
+    pub fn with_limits(port: &Port, initiator: &str, limits: Limits) -> Self {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).expect("memory");
+        Self::build(port, initiator, Arc::new(memory), None, limits)
     }
 
     /// The same in memory that another device has used; `inflight` is what was noted.
@@ -109,8 +118,18 @@ impl Guest {
     /// # Panics
     /// When the initiator may not log in.
     pub fn with_memory(port: &Port, initiator: &str, memory: Arc<GuestMemoryMmap>, inflight: Option<Inflight>) -> Self {
+        Self::build(port, initiator, memory, inflight, Limits::default())
+    }
+
+    fn build(
+        port: &Port,
+        initiator: &str,
+        memory: Arc<GuestMemoryMmap>,
+        inflight: Option<Inflight>,
+        limits: Limits,
+    ) -> Self {
         let session = port.open_as(initiator, 0, Box::new(|| {})).expect("a session");
-        let mut device = Device::new(session, QUEUES, QUEUE_SIZE, Limits::default()).expect("a power of two");
+        let mut device = Device::new(session, QUEUES, QUEUE_SIZE, limits).expect("a power of two");
         device.tell_events(true);
         device.set_inflight(inflight);
         let mut guest = Self {
@@ -228,6 +247,9 @@ impl Guest {
             self.device.handle_mail();
         }
         self.device.run(&*memory);
+        while let Some(queue) = self.device.poll_waiting() {
+            self.device.kick(queue, &*memory, &Copied(Arc::clone(&memory)));
+        }
         for queue in self.device.take_signals(&*memory) {
             self.interrupts[queue] += 1;
         }

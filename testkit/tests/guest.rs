@@ -6,7 +6,7 @@ use stmf::config::{GroupKind, NewView};
 use testkit::guest::{Guest, QUEUE_SIZE, header};
 use testkit::lu::ScriptedLu;
 use testkit::san::{San, guid};
-use vhost_scsi::{ChainError, EVENT_QUEUE, FIRST_REQUEST_QUEUE, Fault, Inflight};
+use vhost_scsi::{ChainError, EVENT_QUEUE, FIRST_REQUEST_QUEUE, Fault, Inflight, Limits};
 use vm_memory::{Bytes, GuestAddress};
 
 const HOST: &str = "iqn.2026-11.test:guest";
@@ -269,5 +269,23 @@ fn each_kind_of_malformed_chain_has_its_name() {
         guest.kick(FIRST_REQUEST_QUEUE + 1);
         let Some(Fault::Chain { error, .. }) = guest.device.poll_fault() else { panic!("case {number}") };
         assert!(is_it(error), "case {number}: {error}");
+    }
+}
+
+#[test]
+fn reads_beyond_the_limit_wait_on_their_ring() {
+    let san = San::new(1, 1);
+    san.disk(1, 0, 1 << 20);
+    let port = Guest::port(&san.stmf());
+    let mut guest = Guest::with_limits(&port, HOST, Limits { max_reading: 1024, ..Limits::default() });
+    assert!(!guest.command(0, &TEST_UNIT_READY, &[], 0).is_good());
+    guest.hold_stores = true;
+    let heads: Vec<u16> = (0..4).map(|id| guest.send(0, id, &read(id as u8, 1), &[], 512)).collect();
+    assert_eq!(guest.device.under_way(FIRST_REQUEST_QUEUE), 2);
+    guest.hold_stores = false;
+    guest.settle();
+    guest.settle();
+    for head in heads {
+        assert!(guest.answer(head).unwrap().is_good());
     }
 }

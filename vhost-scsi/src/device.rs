@@ -30,13 +30,15 @@ pub struct Limits {
     pub max_transfer: u64,
     /// Bytes that are copied because they are looked at (parameter lists, COMPARE AND WRITE) or cannot be lent.
     pub max_copied: u64,
+    /// Bytes of reads under way; while there are so many, further requests wait on their rings. One request may go beyond.
+    pub max_reading: u64,
     /// Requests that are taken from a queue before the others have their turn.
     pub max_turn: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_transfer: 64 << 20, max_copied: 4 << 20, max_turn: 64 }
+        Self { max_transfer: 64 << 20, max_copied: 4 << 20, max_reading: 64 << 20, max_turn: 64 }
     }
 }
 
@@ -121,6 +123,10 @@ pub struct Device {
     tells: bool,
     faults: VecDeque<Fault>,
     termination: Option<Termination>,
+    /// Bytes of reads under way.
+    reading: u64,
+    /// Queues whose requests wait for reads to end.
+    waiting: Vec<usize>,
 }
 
 impl Device {
@@ -148,6 +154,8 @@ impl Device {
             tells: false,
             faults: VecDeque::new(),
             termination: None,
+            reading: 0,
+            waiting: Vec::new(),
             session,
         })
     }
@@ -220,6 +228,13 @@ impl Device {
             let Some(ring) = self.rings.get_mut(queue).filter(|ring| ring.is_running) else { return false };
             let _ = ring.queue.disable_notification(memory);
             while left > 0 {
+                if self.reading >= self.limits.max_reading {
+                    // The end of a read looks at the ring again; until then the driver need not say anything.
+                    if !self.waiting.contains(&queue) {
+                        self.waiting.push(queue);
+                    }
+                    return false;
+                }
                 let Some(head) = self.pop(queue, memory) else { break };
                 left -= 1;
                 self.take(queue, head, memory, lender);
@@ -283,6 +298,11 @@ impl Device {
             (used && ring.queue.needs_notification(memory).unwrap_or(true)).then_some(at)
         };
         self.rings.iter_mut().enumerate().filter_map(wants).collect()
+    }
+
+    /// A queue whose requests waited for reads to end, and need not any more: [`kick`](Self::kick) it.
+    pub fn poll_waiting(&mut self) -> Option<usize> {
+        if self.reading < self.limits.max_reading { self.waiting.pop() } else { None }
     }
 
     /// A queue that was stopped, and why.
@@ -388,6 +408,7 @@ impl Device {
         let id = (lun, header.id);
         let (expected, is_read) = (data_in.max(data_out), data_in > 0);
         self.ids.insert(id, tag);
+        self.reading += data_in;
         self.requests.insert(tag, Request { place, id, expected, written: 0, is_read });
         Ok(())
     }
@@ -465,6 +486,9 @@ impl Device {
             self.ids.remove(&request.id);
         }
         let Request { place, expected, written, is_read, .. } = request;
+        if is_read {
+            self.reading = self.reading.saturating_sub(expected);
+        }
         let bytes = match outcome {
             Some(outcome) => {
                 let moved = if is_read { written } else { outcome.data_length.min(expected) };

@@ -3,6 +3,8 @@
 //! The frontend keeps the memory while the device is gone and hands it back: what is noted there and not on the used ring
 //! is carried out again, in the order in which it came.
 
+use std::sync::atomic::{Ordering, fence};
+
 /// Bytes in front of the descriptors of a queue: features, version, their number, head of the last batch, index of the
 /// used ring.
 const HEADER_BYTES: usize = 16;
@@ -53,9 +55,12 @@ impl Inflight {
         self.counter += 1;
         let counter = self.counter;
         if let Some(entry) = self.entry(queue, head) {
+            // The counter before the mark, and the mark before anything is done: whoever looks after a kill sees them so.
             entry[8..16].copy_from_slice(&counter.to_le_bytes());
+            fence(Ordering::SeqCst);
             entry[0] = 1;
         }
+        fence(Ordering::SeqCst);
     }
 
     /// It is about to go on the used ring.
@@ -63,13 +68,16 @@ impl Inflight {
         if let Some(header) = self.header(queue) {
             header[12..14].copy_from_slice(&head.to_le_bytes());
         }
+        fence(Ordering::SeqCst);
     }
 
     /// It is there; `used` is the ring's index now.
     pub(crate) fn ended(&mut self, queue: usize, head: u16, used: u16) {
+        fence(Ordering::SeqCst);
         if let Some(entry) = self.entry(queue, head) {
             entry[0] = 0;
         }
+        fence(Ordering::SeqCst);
         if let Some(header) = self.header(queue) {
             header[14..16].copy_from_slice(&used.to_le_bytes());
         }

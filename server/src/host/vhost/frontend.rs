@@ -78,6 +78,11 @@ impl Frontend {
         self.serve(queue)
     }
 
+    /// Queues whose requests waited for memory and need not any more.
+    pub(super) fn take_waiting(&mut self) -> Vec<usize> {
+        std::iter::from_fn(|| self.device.poll_waiting()).collect()
+    }
+
     /// Takes requests from a queue; `true` if there are more.
     pub(super) fn serve(&mut self, queue: usize) -> bool {
         let is_up = self.rings.get(queue).is_some_and(|ring| ring.is_started && ring.is_enabled);

@@ -169,8 +169,10 @@ impl Turns {
         let mut frontend = monitor.lock();
         // A queue that has just been started or enabled may hold requests from before.
         let queues = if is_woken { (0..QUEUES).collect() } else { std::mem::take(&mut self.hungry) };
-        let hungry: Vec<usize> = queues.into_iter().filter(|queue| frontend.serve(*queue)).collect();
-        let more = frontend.turn() || !hungry.is_empty();
+        let mut hungry: Vec<usize> = queues.into_iter().filter(|queue| frontend.serve(*queue)).collect();
+        let more = frontend.turn();
+        hungry.extend(frontend.take_waiting());
+        let more = more || !hungry.is_empty();
         let faults = frontend.faults();
         let ended = frontend.termination().is_some();
         drop(frontend);
