@@ -69,8 +69,8 @@ pub struct Report {
     pub alive: bool,
 }
 
-/// What a thread may keep of the buffers it read into (`lu_sbd::store`, 8 MiB), in KiB.
-const KEPT_BY_A_THREAD_KIB: u64 = 8 << 10;
+/// What all threads together may keep of the buffers that they read into (`lu_sbd::store`), in KiB.
+const KEPT_BUFFERS_KIB: u64 = 32 << 10;
 
 /// A quarter of a run.
 struct Quarter {
@@ -101,11 +101,10 @@ impl Report {
             ));
         }
         if let [_, second, _, last] = &self.quarters()[..] {
-            // Buffers of reads stay with the thread that read, up to a bound that it takes hours to reach: initiators
-            // that take nothing make all threads keep many. What is below it is no growth without end.
-            let kept = self.before.resident_kib + KEPT_BY_A_THREAD_KIB * last.threads;
-            let room = second.resident_kib / 10 + 16 * 1024;
-            if last.resident_kib > (second.resident_kib + room).max(kept) {
+            // Buffers of reads stay with the threads that read, up to a bound that a short run does not reach in its
+            // first half.
+            let room = second.resident_kib / 10 + KEPT_BUFFERS_KIB;
+            if last.resident_kib > second.resident_kib + room {
                 complaints.push(format!("memory grew from {} to {} KiB", second.resident_kib, last.resident_kib));
             }
         }

@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 const SIZE: u64 = 128 * MIB;
 
 /// How long an event may take to be told and acted upon.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Machine {
     guest: Guest,
