@@ -228,8 +228,8 @@ impl Session {
 
     /// Takes a task management function for a LUN.
     ///
-    /// Returns the calls to make: one for a function on a logical unit, one for each mapped unit when the target is
-    /// reset. None: the answer is in `effects`. Every [`Effect::Managed`] of this nexus goes through
+    /// Returns the calls to make: one for a function on a logical unit, one for each mapped unit when the target or the
+    /// nexus is reset. None: the answer is in `effects`. Every [`Effect::Managed`] of this nexus goes through
     /// [`Session::managed`] before the initiator hears of it.
     pub fn manage(&self, lun: Lun, request: TaskManagementRequest, effects: &mut Effects) -> SmallVec<[LuCall; 1]> {
         let answered = |effects: &mut Effects, response| {
@@ -237,7 +237,10 @@ impl Session {
             SmallVec::new()
         };
         match request.function {
-            TaskManagementFunction::TargetWarmReset | TaskManagementFunction::TargetColdReset => {
+            // A nexus is between ports: losing it concerns every unit behind them, whatever LUN was named.
+            TaskManagementFunction::TargetWarmReset
+            | TaskManagementFunction::TargetColdReset
+            | TaskManagementFunction::ItNexusReset => {
                 let map = self.lun_map();
                 let cold = request.function == TaskManagementFunction::TargetColdReset;
                 let response = TaskManagementResponse::FunctionComplete;
@@ -247,7 +250,11 @@ impl Session {
                 if map.is_empty() {
                     return answered(effects, response);
                 }
-                let request = TaskManagementRequest { function: TaskManagementFunction::LogicalUnitReset, ..request };
+                let function = match request.function {
+                    TaskManagementFunction::ItNexusReset => TaskManagementFunction::ItNexusReset,
+                    _ => TaskManagementFunction::LogicalUnitReset,
+                };
+                let request = TaskManagementRequest { function, ..request };
                 map.iter().map(|entry| LuCall { lu: entry.lu.clone(), request }).collect()
             }
             TaskManagementFunction::TaskReassign => answered(effects, TaskManagementResponse::FunctionRejected),
@@ -266,7 +273,7 @@ impl Session {
 
     /// Takes the answer of one logical unit to a task management function; gives the one for the initiator.
     ///
-    /// They are the same but for a reset of the target, where it is `None` until the last unit has answered and then
+    /// They are the same but for a reset of the target or the nexus, where it is `None` until the last unit has answered and then
     /// the worst of all. A cold reset then asks every session of the target to end: send the answer first.
     pub fn managed(&self, tag: TaskTag, response: TaskManagementResponse) -> Option<TaskManagementResponse> {
         let mut resets = self.lock_resets();

@@ -204,6 +204,19 @@ fn a_target_reset_is_one_answer_for_all_units_and_the_worst() {
 }
 
 #[test]
+fn a_lost_nexus_is_lost_for_all_units_whatever_lun_was_named() {
+    let (_stmf, .., login) = two_luns();
+    let request = management(&login.session, TaskManagementFunction::ItNexusReset);
+    let calls = login.session.manage(lun(9999), request, &mut Effects::new());
+    assert_eq!(calls.len(), 2);
+    assert!(calls.iter().all(|call| call.request.function == TaskManagementFunction::ItNexusReset));
+    let done = TaskManagementResponse::FunctionComplete;
+    assert_eq!(login.session.managed(request.tag, done), None);
+    assert_eq!(login.session.managed(request.tag, done), Some(done));
+    assert_eq!(login.session.termination(), None, "the session goes on");
+}
+
+#[test]
 fn a_cold_reset_ends_every_session_of_the_target_and_no_other() {
     let (stmf, .., login1) = two_luns();
     target(&stmf, "iqn.2026-11.org.lunette:02:b");
