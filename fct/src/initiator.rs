@@ -38,6 +38,8 @@ pub struct Outcome {
     pub response: Option<FcpResponse>,
     /// What was read.
     pub data: Bytes,
+    /// Whether all of that has come: a frame that was overtaken by the response leaves zeros.
+    pub whole: bool,
 }
 
 /// One thing that happened.
@@ -68,7 +70,9 @@ pub enum Event {
 struct Running {
     data_out: Bytes,
     data_in: BytesMut,
+    /// The end of what has come, and how much has.
     got: usize,
+    count: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,7 +320,7 @@ impl Initiator {
 
     fn start(&mut self, now: Instant, to: PortId, unit: &FcpCommand, data_out: Bytes, room: usize) -> ExchangeId {
         let exchange = self.engine.command(now, to, Bytes::from(unit.encode()));
-        self.running.insert(exchange, Running { data_out, data_in: BytesMut::zeroed(room), got: 0 });
+        self.running.insert(exchange, Running { data_out, data_in: BytesMut::zeroed(room), got: 0, count: 0 });
         exchange
     }
 
@@ -358,6 +362,7 @@ impl Initiator {
                     let Some(room) = running.data_in.get_mut(at..at + piece.len()) else { return };
                     room.copy_from_slice(piece);
                     at += piece.len();
+                    running.count += piece.len();
                 }
                 running.got = running.got.max(at);
             }
@@ -372,7 +377,9 @@ impl Initiator {
     fn finish(&mut self, exchange: ExchangeId, response: Option<FcpResponse>) {
         let Some(mut running) = self.running.remove(&exchange) else { return };
         running.data_in.truncate(running.got);
-        self.events.push_back(Event::Done(exchange, Outcome { response, data: running.data_in.freeze() }));
+        let whole = running.count >= running.got;
+        let data = running.data_in.freeze();
+        self.events.push_back(Event::Done(exchange, Outcome { response, data, whole }));
     }
 
     fn serve(&mut self, now: Instant, exchange: ExchangeId, from: PortId, to: PortId, payload: &[u8]) {

@@ -131,6 +131,35 @@ fn a_response_that_wants_to_be_confirmed_is() {
 }
 
 #[test]
+fn a_unit_attention_whose_answer_was_lost_is_told_again() {
+    let confirmed = FcpService::CONFIRMED_COMPLETION;
+    let retry = FcpService::RETRY.and(FcpService::REC_SUPPORTED);
+    for level in [HbaLevel::Frames, HbaLevel::Commands] {
+        for offer in [None, Some(confirmed), Some(retry)] {
+            let mut world = World::new(INITIATOR, level, PortConfig::default());
+            if let Some(offer) = offer {
+                world.initiator.offer(offer);
+            }
+            let target = world.log_in();
+            let power_on = scsi_core::AdditionalSense { asc: 0x29, ascq: 0 };
+            world.stmf.sessions()[0].restore_attention(Lun::ZERO, power_on);
+            // The command arrives, its answer does not: the initiator aborts, and asks anew.
+            world.wire.set_faults(Faults { lose_nth: 2, ..Faults::default() });
+            let exchange = world.submit(target, &[0; 6], Vec::new(), 0);
+            world.run();
+            assert!(world.outcome(exchange).is_none());
+            world.initiator.abort(world.now, exchange);
+            world.run();
+            assert!(world.outcome(exchange).expect("ended").response.is_none());
+            let response = world.execute(target, &[0; 6], Vec::new(), 0).unwrap().response.unwrap();
+            assert_eq!((response.status, response.sense[12]), (2, 0x29), "{level:?} {offer:?}");
+            // Told once, it is over.
+            assert_eq!(status(world.execute(target, &[0; 6], Vec::new(), 0)), Some(0), "{level:?} {offer:?}");
+        }
+    }
+}
+
+#[test]
 fn residuals_tell_what_was_left_over() {
     let (mut world, target) = World::logged_in();
     let outcome = world.execute(target, &transfer(0x28, 0, 512), Vec::new(), 4096).unwrap();

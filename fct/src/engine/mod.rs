@@ -113,6 +113,8 @@ pub struct Engine {
     exchanges: HashMap<ExchangeId, Exchange>,
     keys: HashMap<Key, ExchangeId>,
     retained: VecDeque<ExchangeId>,
+    /// Commands that were answered with sense data and are over: an abort of one says that the answer was lost.
+    answered: VecDeque<(Key, ExchangeId)>,
     partials: Vec<Partial>,
     outgoing: VecDeque<Outgoing>,
     queued_bytes: usize,
@@ -133,6 +135,7 @@ impl Engine {
             address: PortId::NONE,
             remotes: HashMap::new(),
             exchanges: HashMap::new(),
+            answered: VecDeque::new(),
             keys: HashMap::new(),
             retained: VecDeque::new(),
             partials: Vec::new(),
@@ -157,6 +160,7 @@ impl Engine {
             }
             HbaRequest::Deregister(port_id) => {
                 self.remotes.remove(&port_id);
+                self.answered.retain(|(key, _)| key.remote != port_id);
                 self.drop_exchanges(|exchange| exchange.remote == port_id);
             }
             HbaRequest::Request { exchange, service, from, to, payload } => {
@@ -211,6 +215,7 @@ impl Engine {
         self.outgoing.clear();
         self.queued_bytes = 0;
         self.remotes.clear();
+        self.answered.clear();
         self.address = PortId::NONE;
     }
 
@@ -220,7 +225,9 @@ impl Engine {
         self.partials.retain(|partial| partial.deadline > now);
         self.statistics.dropped_sequences += (before - self.partials.len()) as u64;
         let due = self.exchanges.iter().filter(|(_, exchange)| exchange.deadline.is_some_and(|due| due <= now));
-        let due: Vec<ExchangeId> = due.map(|(id, _)| *id).collect();
+        let mut due: Vec<ExchangeId> = due.map(|(id, _)| *id).collect();
+        // The order of a hash would be another one in each run.
+        due.sort_unstable();
         for id in due {
             self.expire(now, id);
         }
@@ -288,7 +295,8 @@ impl Engine {
     /// Forgets exchanges; who waits for one hears of it.
     fn drop_exchanges(&mut self, which: impl Fn(&Exchange) -> bool) {
         let gone = self.exchanges.iter().filter(|(_, exchange)| which(exchange));
-        let gone: Vec<(ExchangeId, Kind)> = gone.map(|(id, exchange)| (*id, exchange.kind)).collect();
+        let mut gone: Vec<(ExchangeId, Kind)> = gone.map(|(id, exchange)| (*id, exchange.kind)).collect();
+        gone.sort_unstable_by_key(|(id, _)| *id);
         for (id, kind) in gone {
             match kind {
                 Kind::ServiceOut => self.answered(id, PortId::NONE, None),

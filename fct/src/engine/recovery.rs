@@ -22,7 +22,15 @@ impl Engine {
         let id = self.keys.get(&key).copied();
         match (header.r_ctl, id) {
             (RoutingControl::ABTS, Some(id)) => self.handle_abts(id, header),
-            (RoutingControl::ABTS, None) => self.basic_reply(header, RoutingControl::BA_RJT, NO_EXCHANGE),
+            (RoutingControl::ABTS, None) => {
+                if let Some(at) = self.answered.iter().rposition(|(answered, _)| *answered == key)
+                    && let Some((_, id)) = self.answered.remove(at)
+                {
+                    // Whoever answered may have to tell it again.
+                    self.events.push_back(HbaEvent::AbortReceived(id));
+                }
+                self.basic_reply(header, RoutingControl::BA_RJT, NO_EXCHANGE);
+            }
             (RoutingControl::BA_ACC | RoutingControl::BA_RJT, Some(id)) => {
                 let aborted = self.exchanges.get(&id).is_some_and(|exchange| exchange.aborting);
                 if aborted {
@@ -42,7 +50,7 @@ impl Engine {
     fn handle_abts(&mut self, id: ExchangeId, header: &FrameHeader) {
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
         match exchange.kind {
-            Kind::CommandIn if !exchange.retained && !exchange.confirming => {
+            Kind::CommandIn => {
                 exchange.receiving = None;
                 exchange.deadline = None;
                 exchange.silent = false;

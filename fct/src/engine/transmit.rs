@@ -72,6 +72,9 @@ impl Outgoing {
     }
 }
 
+/// Answers with sense data that are kept in mind; the oldest are forgotten.
+const MAX_ANSWERED: usize = 64;
+
 impl Engine {
     /// The next frame to send.
     pub fn poll_frame(&mut self) -> Option<FcFrame> {
@@ -208,6 +211,14 @@ impl Engine {
                 self.drop_retained();
             }
             return;
+        }
+        let sense = payload.first().is_some_and(|first| first.get(11) == Some(&scsi_core::Status::CHECK_CONDITION.0));
+        let key = exchange.key();
+        if sense {
+            if self.answered.len() >= MAX_ANSWERED {
+                self.answered.pop_front();
+            }
+            self.answered.push_back((key, id));
         }
         self.send_last(id, RoutingControl::RESPONSE, Type::FCP, payload);
         self.end(id);

@@ -48,7 +48,8 @@ impl Port {
     /// Everything that there was is gone.
     pub(super) fn link_down(&mut self, now: Instant) {
         let was = self.link.take().is_some();
-        let ids: Vec<PortId> = self.remotes.keys().copied().collect();
+        let mut ids: Vec<PortId> = self.remotes.keys().copied().collect();
+        ids.sort_unstable();
         for id in ids {
             self.log_out(now, id, "the link is down");
         }
@@ -241,7 +242,8 @@ impl Port {
                 id.0 & mask == page.0 & mask
             })
         };
-        let ids: Vec<PortId> = self.remotes.keys().copied().filter(|&id| concerned(id)).collect();
+        let mut ids: Vec<PortId> = self.remotes.keys().copied().filter(|&id| concerned(id)).collect();
+        ids.sort_unstable();
         let adisc =
             Els::Adisc { port_name: self.hba.port_name(), node_name: self.hba.node_name(), port_id: self.address };
         for id in ids {

@@ -27,7 +27,7 @@ use crate::engine::{Engine, EngineConfig, EngineStatistics};
 use crate::inbox::{Inbox, Letter, Sink, Wake};
 use crate::wire::Els;
 use fabric::Step;
-use tasks::{Managing, Task};
+use tasks::{Managing, Task, Told};
 
 /// Limits and settings of a [`Port`].
 pub struct PortConfig {
@@ -182,6 +182,7 @@ pub struct Port {
     steps: VecDeque<Step>,
     tasks: HashMap<TaskTag, Task>,
     managing: HashMap<TaskTag, Managing>,
+    told: VecDeque<Told>,
     /// Tasks that want data and have to wait for others.
     wanting: VecDeque<TaskTag>,
     bursts: usize,
@@ -236,6 +237,7 @@ impl Port {
             steps: VecDeque::new(),
             tasks: HashMap::new(),
             managing: HashMap::new(),
+            told: VecDeque::new(),
             wanting: VecDeque::new(),
             bursts: 0,
             stores: VecDeque::new(),

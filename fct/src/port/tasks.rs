@@ -1,6 +1,8 @@
 //! Commands: to the logical units, and what those want.
 
-use scsi_core::{Lun, Status, TaskManagementFunction, TaskManagementResponse, fixed_length};
+use scsi_core::{
+    AdditionalSense, Lun, SenseData, SenseKey, Status, TaskManagementFunction, TaskManagementResponse, fixed_length,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,6 +42,24 @@ impl Task {
     pub(super) fn nexus(&self) -> NexusId {
         self.nexus
     }
+}
+
+/// A unit attention that a response tells, until the exchange is over.
+#[derive(Debug)]
+pub(super) struct Told {
+    exchange: ExchangeId,
+    nexus: NexusId,
+    lun: Lun,
+    code: AdditionalSense,
+}
+
+/// Unit attentions that are kept in mind; the oldest are forgotten.
+const MAX_TOLD: usize = 64;
+
+/// The unit attention that a command ends with.
+fn attention_of(completion: &Completion) -> Option<AdditionalSense> {
+    let sense = SenseData::decode(&completion.sense).filter(|_| completion.status == Status::CHECK_CONDITION)?;
+    (sense.key == SenseKey::UNIT_ATTENTION).then_some(sense.code)
 }
 
 /// A task management function that has not ended.
@@ -129,9 +149,24 @@ impl Port {
         self.take_effects(now, Some(&lu), effects);
     }
 
+    /// Keeps in mind what unit attention a response tells, in case it does not arrive.
+    fn remember(&mut self, told: Told) {
+        if self.told.len() >= MAX_TOLD {
+            self.told.pop_front();
+        }
+        self.told.push_back(told);
+    }
+
     /// ABTS: ABORT TASK.
     pub(super) fn take_abort(&mut self, now: Instant, exchange: ExchangeId) {
         let tag = TaskTag(exchange.0);
+        // An initiator that aborts what was answered has not got the answer.
+        if let Some(at) = self.told.iter().position(|told| told.exchange == exchange)
+            && let Some(told) = self.told.remove(at)
+            && let Some(session) = self.session(told.nexus)
+        {
+            session.restore_attention(told.lun, told.code);
+        }
         let found = self.tasks.get(&tag).map(|task| (task.nexus, task.lun));
         let session = found.and_then(|(nexus, _)| self.session(nexus));
         let (Some((_, lun)), Some(session)) = (found, session) else {
@@ -189,7 +224,7 @@ impl Port {
             Effect::Store(request) => self.store(lu, request),
             Effect::ReceiveData { task, offset, length } => self.want(task.tag, offset, length),
             Effect::SendData { task, offset, data } => self.send(now, task.tag, offset, data),
-            Effect::Complete(completion) => self.complete(now, &completion),
+            Effect::Complete(completion) => self.complete(now, lu, &completion),
             Effect::Aborted { task, report } => {
                 let Some(_) = self.remove_task(task.tag) else { return };
                 // Aborted by ABTS, the end of that is its answer.
@@ -281,11 +316,25 @@ impl Port {
         }
     }
 
-    fn complete(&mut self, now: Instant, completion: &Completion) {
+    fn complete(&mut self, now: Instant, lu: Option<&Arc<dyn LogicalUnit>>, completion: &Completion) {
         let tag = completion.task.tag;
-        let Some(task) = self.remove_task(tag) else { return };
-        if self.managing.contains_key(&TaskTag(tag.0 | ABORT)) {
+        let attention = attention_of(completion);
+        let Some(task) = self.remove_task(tag) else {
+            // Its end comes from another thread, and an abort was answered meanwhile.
+            if let (Some(code), Some(lu)) = (attention, lu) {
+                lu.restore_attention(completion.task.nexus, code);
+            }
             return;
+        };
+        if self.managing.contains_key(&TaskTag(tag.0 | ABORT)) {
+            // The initiator asked for no answer any more: what it would have told is still to be told.
+            if let (Some(code), Some(session)) = (attention, self.session(task.nexus)) {
+                session.restore_attention(task.lun, code);
+            }
+            return;
+        }
+        if let Some(code) = attention {
+            self.remember(Told { exchange: ExchangeId(tag.0), nexus: task.nexus, lun: task.lun, code });
         }
         self.traffic.count(task.opcode, completion.data_length, completion.status);
         if let Some(traffic) = self.session_traffic.get_mut(&task.nexus) {
@@ -343,13 +392,16 @@ impl Port {
     /// Forgets the commands of a nexus that ends.
     pub(super) fn drop_tasks(&mut self, now: Instant, nexus: NexusId) {
         let gone = self.tasks.iter().filter(|(_, task)| task.nexus == nexus).map(|(tag, _)| *tag);
-        let gone: Vec<TaskTag> = gone.collect();
+        let mut gone: Vec<TaskTag> = gone.collect();
+        gone.sort_unstable_by_key(|tag| tag.0);
         for tag in gone {
             self.remove_task(tag);
             self.lower(now, HbaRequest::Terminate(ExchangeId(tag.0)));
         }
         let managing = self.managing.iter().filter(|(_, managing)| managing.nexus == nexus);
-        let managing: Vec<(TaskTag, ExchangeId)> = managing.map(|(tag, managing)| (*tag, managing.exchange)).collect();
+        let managing = managing.map(|(tag, managing)| (*tag, managing.exchange));
+        let mut managing: Vec<(TaskTag, ExchangeId)> = managing.collect();
+        managing.sort_unstable_by_key(|(tag, _)| tag.0);
         for (tag, exchange) in managing {
             self.managing.remove(&tag);
             self.lower(now, HbaRequest::Terminate(exchange));
