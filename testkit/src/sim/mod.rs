@@ -13,6 +13,7 @@
 mod blocks;
 mod changes;
 mod deeds;
+mod fibre_channel;
 mod healing;
 mod judge;
 #[cfg(feature = "mutations")]
@@ -26,6 +27,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use fibre_channel::{FcReport, run_fibre_channel};
 pub use plan::Action;
 pub use world::HEALING;
 
