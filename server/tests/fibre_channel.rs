@@ -6,13 +6,16 @@ mod fc_host;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fc_host::{FcHost, TIME};
 use fct::initiator::Event;
+use fct::soft::Wire;
 use lu_sbd::store::MemoryStore;
-use lunette_server::fc::soft::DRIVER;
+use lunette_server::fc::soft::{Cable, DRIVER};
 use lunette_server::fc::{FcMode, FcPort, Wwn};
 use lunette_server::{Disk, Server};
 use scsi_core::Status;
+use stmf::provider::hba::FcFrame;
 
 const TARGET: Wwn = Wwn(0x2100_001b_320e_fd58);
 const HOST: Wwn = Wwn(0x2100_00e0_8b10_0163);
@@ -68,8 +71,69 @@ fn a_host_that_was_cut_off_finds_the_restarted_server_again() {
     host.next(Instant::now() + TIME, |event| matches!(event, Event::Down));
     let server = start();
     host.next(Instant::now() + TIME, |event| matches!(event, Event::Up(_)));
-    host.initiator.discover(Instant::now());
-    host.next(Instant::now() + TIME, |event| matches!(event, Event::LoggedIn(_)));
+    host.find(TARGET);
     assert_eq!(host.luns(), [0]);
     assert_eq!(server.sessions().len(), 1);
+}
+
+/// Sends what no port would, as fast as the cable takes it.
+fn make_noise(listening: &Path, frames: u32) {
+    let (ours, theirs) = Wire::new(3).ends();
+    let _cable = Cable::connect(listening, None, theirs).unwrap();
+    ours.switch(true);
+    until("the cable is plugged in", || ours.link().0);
+    let mut random = 1u64;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    for number in 0..frames {
+        let mut header = [0; 24];
+        header.iter_mut().for_each(|byte| *byte = next() as u8);
+        if number % 2 == 0 {
+            // To the fabric's own services, as link services: those are looked at.
+            (header[0], header[8]) = (0x22, 0x01);
+            header[1..4].copy_from_slice(&[0xff, 0xff, 0xfc + (number % 3) as u8]);
+        }
+        let payload: Vec<u8> = (0..next() % 200).map(|_| next() as u8).collect();
+        let mut frame = FcFrame { header, payload: [Bytes::from(payload)].into_iter().collect() };
+        while let Err(back) = ours.send(frame) {
+            frame = back;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Whatever is answered is left unread for a while, then thrown away.
+        if number % 100 == 0 {
+            while ours.receive().is_some() {}
+        }
+    }
+}
+
+#[test]
+fn noise_and_ten_thousand_logins_leave_another_host_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let listening = place.path().join("fabric");
+    let disk = Disk::new(MemoryStore::new(16 << 20));
+    let server = Server::builder().no_portal().disk(disk).fc_port(target(&listening)).start().unwrap();
+    let mut host = FcHost::log_in(&listening, HOST, TARGET);
+    let mut busy = FcHost::log_in(&listening, Wwn(0x2100_0000_0000_00aa), TARGET);
+    std::thread::scope(|scope| {
+        let noise = scope.spawn(|| make_noise(&listening, 5_000));
+        for round in 0..10_000u32 {
+            busy.initiator.log_in(Instant::now(), busy.target);
+            busy.initiator.drive(Instant::now());
+            while busy.initiator.poll_event().is_some() {}
+            if round % 500 == 0 {
+                let data = vec![round as u8; 4096];
+                assert_eq!(host.write(0, round / 50, &data), Status::GOOD);
+                assert_eq!(host.read(0, round / 50, 8), (Status::GOOD, data));
+            }
+        }
+        noise.join().unwrap();
+    });
+    // The last login is answered as the first was, or the table was full and says so; the other host has noticed nothing.
+    assert_eq!(host.luns(), [0]);
+    assert!(server.sessions().len() <= 2);
+    assert!(server.sessions().iter().any(|session| session.initiator == "wwn.210000E08B100163"));
 }

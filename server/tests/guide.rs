@@ -7,6 +7,7 @@ use common::served::Served;
 use std::collections::BTreeMap;
 
 const GUIDE: &str = include_str!("../../docs/guide/administrator.md");
+const FIBRE_CHANNEL: &str = include_str!("../../docs/guide/fibre-channel.md");
 
 /// A command of the guide and what it prints there.
 struct Entry {
@@ -14,10 +15,10 @@ struct Entry {
     printed: Vec<String>,
 }
 
-fn entries() -> Vec<Entry> {
+fn entries(guide: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut inside = false;
-    for line in GUIDE.lines() {
+    for line in guide.lines() {
         match (inside, line) {
             (false, "```console") => inside = true,
             (true, "```") => inside = false,
@@ -72,7 +73,7 @@ fn every_block_of_the_guide_runs_and_prints_what_it_shows() {
     // What the section on the other site has the reader keep.
     let here = |text: &str| text.replace("/srv/luns", &host.path().join("luns").display().to_string());
     let mut guids = Guids::default();
-    let entries = entries();
+    let entries = entries(GUIDE);
     assert!(entries.len() > 20, "the guide has lost its blocks");
     for Entry { line, printed } in entries {
         let command = here(&guids.real(&line));
@@ -96,6 +97,36 @@ fn every_block_of_the_guide_runs_and_prints_what_it_shows() {
         }
         let pattern = guids.real(&printed.iter().map(|line| format!("{line}\n")).collect::<String>());
         assert!(fits(&pattern, &output), "{line}\nthe guide shows:\n{pattern}\nit prints:\n{output}");
+    }
+}
+
+#[test]
+fn so_does_every_block_of_the_page_on_fibre_channel() {
+    let host = Host::new();
+    std::fs::create_dir(host.path().join("luns")).unwrap();
+    let _served = Served::start(&host);
+    let here = |text: &str| text.replace("/srv/luns", &host.path().join("luns").display().to_string());
+    let mut guids = Guids::default();
+    for Entry { line, printed } in entries(FIBRE_CHANNEL) {
+        let command = here(&guids.real(&line));
+        // What ports find out about each other takes them a moment; changes are made once.
+        let lists = ["fcinfo", "stmfadm list", "lunette explain"].iter().any(|list| line.starts_with(list));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(if lists { 30 } else { 0 });
+        loop {
+            let outcome = host.run(&command);
+            assert_eq!(outcome.status, 0, "{line}: {outcome:?}");
+            if let ([example], Some(real)) = (&printed[..], outcome.stdout.lines().next()) {
+                guids.learn(example, real);
+            }
+            let pattern = guids.real(&printed.iter().map(|line| format!("{line}\n")).collect::<String>());
+            if fits(&pattern, &outcome.stdout) {
+                break;
+            }
+            let output = outcome.stdout;
+            let late = std::time::Instant::now() >= deadline;
+            assert!(!late, "{line}\nthe page shows:\n{pattern}\nit prints:\n{output}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 }
 

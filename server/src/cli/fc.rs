@@ -74,7 +74,7 @@ pub(super) enum FcCommand {
         /// Its port name.
         port: String,
         /// up or down.
-        #[arg(value_parser = ["up", "down"])]
+        #[arg(id = "link-state", value_name = "STATE", value_parser = ["up", "down"])]
         state: String,
         /// JSON instead of silence.
         #[arg(long)]

@@ -1,4 +1,5 @@
 //! A host with a Fibre Channel adapter, plugged by a cable into the fabric of a server.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -29,6 +30,14 @@ impl FcHost {
     /// Plugs a port in where a fabric listens, and logs in to the target of that port name.
     pub(crate) fn log_in(listening: &Path, port_name: Wwn, target: Wwn) -> Self {
         let mut host = Self::plug_in(listening, port_name);
+        host.find(target);
+        host
+    }
+
+    /// Waits until the target of that port name is there and logged in to.
+    pub(crate) fn find(&mut self, target: Wwn) {
+        let host = self;
+        host.initiator.discover(Instant::now());
         let deadline = Instant::now() + TIME;
         loop {
             match host
@@ -36,7 +45,7 @@ impl FcHost {
             {
                 Event::LoggedIn(id) if host.initiator.port_name_of(id) == Some(target) => {
                     host.target = id;
-                    return host;
+                    return;
                 }
                 Event::LoggedIn(_) => {}
                 // It may have come before the target did.
@@ -60,7 +69,6 @@ impl FcHost {
         let initiator = Initiator::new(Instant::now(), Box::new(hba), ":qlc1");
         let mut host = Self { initiator, target: PortId::NONE, asked: BTreeSet::new(), woken, _cable: cable };
         host.next(Instant::now() + TIME, |event| matches!(event, Event::Up(_)));
-        host.initiator.discover(Instant::now());
         host
     }
 

@@ -91,12 +91,24 @@ impl Engine {
     pub(super) fn explain(&self, initiator: &str, target: Option<&str>) -> Result<Explanation, ApiError> {
         let initiator = DeviceName::parse(initiator)?;
         let iscsi = &self.configuration.iscsi;
-        let targets: Vec<&Target> = match target {
+        let fibre_channel = |name: &str| DeviceName::parse(name).is_ok_and(|name| self.is_fc_target(name.as_str()));
+        let of_iscsi: Vec<&Target> = match target {
+            // A name of one transport logs in over no other.
+            None if initiator.as_str().starts_with("wwn.") && self.configuration.fc_targets().next().is_some() => {
+                vec![]
+            }
             None => iscsi.targets().collect(),
+            Some(name) if fibre_channel(name) => vec![],
             Some(name) => vec![iscsi.target(name).ok_or_else(|| {
                 ApiError::new(ErrorKind::NotFound, format!("Target {name} not found"))
-                    .hint("'itadm list-target' shows the targets")
+                    .hint("'stmfadm list-target' shows the targets")
             })?],
+        };
+        let of_fc = self.configuration.fc_targets().map(|port| port.device_name());
+        let of_fc: Vec<String> = match target {
+            None if initiator.as_str().starts_with("wwn.") => of_fc.collect(),
+            None => vec![],
+            Some(wanted) => of_fc.filter(|name| name.eq_ignore_ascii_case(wanted)).collect(),
         };
         let group = self.configuration.stmf.group_of(GroupKind::Host, initiator.as_str());
         let open = self.configuration.stmf.all_views().filter(|entry| entry.scope.host_group.is_none());
@@ -106,15 +118,24 @@ impl Engine {
             notes: self.stranger(initiator.as_str()).into_iter().chain(open).collect(),
             host_group: group.map(|group| group.name().to_owned()),
             sessions: self.sessions().iter().filter(|session| session.initiator == initiator.as_str()).count(),
-            targets: targets.into_iter().map(|target| self.explain_target(&initiator, group, target)).collect(),
+            targets: (of_iscsi.into_iter())
+                .map(|target| {
+                    let login = self.explain_login(&initiator, group, target);
+                    self.explain_target(&initiator, target.name.as_str(), login)
+                })
+                .chain(
+                    of_fc.iter().map(|name| {
+                        self.explain_target(&initiator, name, self.explain_fc_login(&initiator, group, name))
+                    }),
+                )
+                .collect(),
             initiator: initiator.to_string(),
         })
     }
 
-    fn explain_target(&self, initiator: &DeviceName, group: Option<&Group>, target: &Target) -> TargetExplanation {
+    fn explain_target(&self, initiator: &DeviceName, name: &str, login: (bool, Vec<String>)) -> TargetExplanation {
         let stmf = &self.configuration.stmf;
-        let name = target.name.as_str();
-        let (admitted, login) = self.explain_login(initiator, group, target);
+        let (admitted, login) = login;
         // Without a server it is explained what one would show.
         let state = |guid| match &self.live {
             Some(live) => live.lu_state(guid).map(state),
@@ -138,6 +159,24 @@ impl Engine {
             seen,
             unseen,
         }
+    }
+
+    /// Over Fibre Channel nobody proves who he is: what counts is the port, and whether strangers may come.
+    fn explain_fc_login(&self, initiator: &DeviceName, group: Option<&Group>, target: &str) -> (bool, Vec<String>) {
+        let mut words = Vec::new();
+        let state = self.live.as_ref().and_then(|live| live.target_state(target));
+        if self.live.is_none() {
+            words.push("no server is running".into());
+        } else if state != Some(ObjectState::Online) {
+            words.push(format!("the target is offline: stmfadm online-target {target}"));
+        }
+        if !initiator.as_str().starts_with("wwn.") {
+            words.push("the initiator is none of Fibre Channel: its name does not begin with wwn.".into());
+        }
+        if self.configuration.stmf.settings().access == Access::Named && group.is_none() {
+            words.push("access is named, and the initiator is in no host group: stmfadm add-hg-member".into());
+        }
+        (words.is_empty(), words)
     }
 
     fn explain_login(&self, initiator: &DeviceName, group: Option<&Group>, target: &Target) -> (bool, Vec<String>) {
