@@ -53,6 +53,13 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Targets that now and then leave a command unanswered, without a reset to explain it; see docs/compliance/initiator.md. They
+/// get a second chance, said aloud: twice in a row would be ours.
+const FORGETFUL: [&str; 1] = ["istgt"];
+
+/// What the long run says of a command without an answer.
+const UNANSWERED: &str = "was not answered within";
+
 /// The step of the test run: what the client's tests ask of tgt and istgt, and a minute of the long run.
 pub(crate) fn test() -> Result<Tally> {
     let mut tally = Tally::default();
@@ -98,7 +105,15 @@ fn soak(names: &[String], seconds: u64, seed: u64) -> Result<Tally> {
         let words =
             ["--target", name, "--seconds", &seconds.to_string(), "--seed", &seed.to_string()].map(str::to_owned);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let (said, success) = run("soak", &words, BUILD_LIMIT + Duration::from_secs(seconds) + SLACK)?;
+        let limit = BUILD_LIMIT + Duration::from_secs(seconds) + SLACK;
+        let (mut said, mut success) = run("soak", &words, limit)?;
+        if !success && FORGETFUL.contains(&name) && said.contains(UNANSWERED) {
+            println!(
+                "    again   soak/{name}: {}",
+                said.lines().find(|line| line.contains(UNANSWERED)).unwrap_or_default()
+            );
+            (said, success) = run("soak", &words, limit)?;
+        }
         if success {
             println!("    ok      soak/{}", said.lines().last().unwrap_or_default());
             tally += Tally::PASSED;
