@@ -28,3 +28,6 @@ pub mod job;
 pub mod result;
 pub mod server;
 pub mod store;
+
+#[cfg(test)]
+mod fuzz_target;
