@@ -64,7 +64,7 @@ struct Op {
     id: OpId,
     start: Tick,
     deed: Deed,
-    /// No other command of the host was under way.
+    /// No other command of the host can have reached the unit before it.
     alone: bool,
     /// Frames that the host's wires had lost when it began.
     lost: u64,
@@ -78,6 +78,8 @@ struct Host {
     running: BTreeMap<ExchangeId, Op>,
     /// It has to hear that its nexus is new.
     due: bool,
+    /// What it sends later may overtake what it has sent.
+    reorders: bool,
 }
 
 struct World {
@@ -129,7 +131,7 @@ impl World {
             if rng.chance(300_000) {
                 initiator.offer(fct::wire::FcpService::CONFIRMED_COMPLETION);
             }
-            Host { wire, initiator, target: None, running: BTreeMap::new(), due: false }
+            Host { wire, initiator, target: None, running: BTreeMap::new(), due: false, reorders: false }
         };
         let hosts = (0..HOSTS).map(|number| host(number, &mut rng, &mut fabric)).collect();
         let mut iscsi = Initiator::new(san.connect(0, LinkFaults::default()));
@@ -315,6 +317,9 @@ impl World {
         let command = fc::Command { lun: Lun::ZERO, cdb, data_out, data_in_length: room as u32, ..Default::default() };
         let exchange = host.initiator.submit(self.now, target, command);
         let alone = host.running.is_empty();
+        if host.reorders {
+            host.running.values_mut().for_each(|op| op.alone = false);
+        }
         host.running.insert(exchange, Op { id, start, deed, alone, lost, reserved: self.reserved });
         self.count("commands over the fabric");
         Some(exchange)
@@ -401,6 +406,7 @@ impl World {
                     reorder_per_mille: 5 * chance(&mut self.rng),
                     lose_nth: self.rng.below(6) as u32,
                 };
+                self.hosts[at].reorders |= faults.reorder_per_mille > 0;
                 self.hosts[at].wire.set_faults(faults);
             }
             87..89 => {
