@@ -112,21 +112,12 @@ impl Fabric {
         let mut progress = false;
         let mut changed = BTreeSet::new();
         for at in 0..self.ports.len() {
-            let (up, flaps) = self.ports[at].end.link();
-            let (was_up, seen) = self.ports[at].told;
-            self.ports[at].told = (up, flaps);
-            if was_up && (flaps != seen || !up) {
-                let port = &mut self.ports[at];
-                port.engine.handle_link_down();
-                while port.engine.poll_event().is_some() {}
-                port.outbound.clear();
-                if std::mem::take(&mut port.registered).logged_in {
-                    changed.insert(port.address);
-                }
-            }
+            changed.extend(self.look_at_link(at));
             self.ports[at].engine.handle_timeout(now);
             while let Some(frame) = self.ports[at].end.receive() {
                 progress = true;
+                // The other end may have come back on another thread, and this is its first frame.
+                changed.extend(self.look_at_link(at));
                 self.route(now, at, frame);
             }
             while let Some(event) = self.ports[at].engine.poll_event() {
@@ -150,6 +141,20 @@ impl Fabric {
             }
         }
         progress
+    }
+
+    /// Forgets who was on a link that has been down; the address of a port that was logged in.
+    fn look_at_link(&mut self, at: usize) -> Option<PortId> {
+        let port = &mut self.ports[at];
+        let (up, flaps) = port.end.link();
+        let (was_up, seen) = std::mem::replace(&mut port.told, (up, flaps));
+        if !was_up || flaps == seen && up {
+            return None;
+        }
+        port.engine.handle_link_down();
+        while port.engine.poll_event().is_some() {}
+        port.outbound.clear();
+        std::mem::take(&mut port.registered).logged_in.then_some(port.address)
     }
 
     /// A frame of a port: to a service, or to the port it is for.
