@@ -160,6 +160,32 @@ fn a_unit_attention_whose_answer_was_lost_is_told_again() {
 }
 
 #[test]
+fn a_unit_attention_whose_answer_was_lost_is_told_again_however_late_the_abort() {
+    let confirmed = FcpService::CONFIRMED_COMPLETION;
+    let retry = FcpService::RETRY.and(FcpService::REC_SUPPORTED);
+    for level in [HbaLevel::Frames, HbaLevel::Commands] {
+        for offer in [None, Some(confirmed), Some(retry)] {
+            let mut world = World::new(INITIATOR, level, PortConfig::default());
+            if let Some(offer) = offer {
+                world.initiator.offer(offer);
+            }
+            let target = world.log_in();
+            let power_on = scsi_core::AdditionalSense { asc: 0x29, ascq: 0 };
+            world.stmf.sessions()[0].restore_attention(Lun::ZERO, power_on);
+            world.wire.set_faults(Faults { lose_nth: 2, ..Faults::default() });
+            let exchange = world.submit(target, &[0; 6], Vec::new(), 0);
+            // Longer than R_A_TOV: nobody waits for a confirmation or keeps the answer any more.
+            world.pass(Duration::from_secs(15));
+            world.initiator.abort(world.now, exchange);
+            world.run();
+            assert!(world.outcome(exchange).expect("ended").response.is_none());
+            let response = world.execute(target, &[0; 6], Vec::new(), 0).unwrap().response.unwrap();
+            assert_eq!((response.status, response.sense.get(12)), (2, Some(&0x29)), "{level:?} {offer:?}");
+        }
+    }
+}
+
+#[test]
 fn residuals_tell_what_was_left_over() {
     let (mut world, target) = World::logged_in();
     let outcome = world.execute(target, &transfer(0x28, 0, 512), Vec::new(), 4096).unwrap();

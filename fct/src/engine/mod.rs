@@ -287,7 +287,13 @@ impl Engine {
                     exchange.deadline = None;
                 }
             }
-            Kind::CommandIn | Kind::ServiceIn | Kind::CommandOut => self.end(id),
+            Kind::CommandIn => {
+                // Nobody has confirmed the response, or asked for it again: it may be lost all the same.
+                let (key, response) = (exchange.key(), exchange.response.take());
+                self.keep_in_mind(key, id, &response.unwrap_or_default());
+                self.end(id);
+            }
+            Kind::ServiceIn | Kind::CommandOut => self.end(id),
             Kind::ServiceOut => self.answered(id, PortId::NONE, None),
         }
     }
@@ -393,7 +399,9 @@ impl Engine {
     /// Makes room by forgetting the oldest exchange that is kept for recovery only.
     fn drop_retained(&mut self) -> bool {
         let Some(oldest) = self.retained.front().copied() else { return false };
-        self.forget(oldest);
+        if let Some(exchange) = self.forget(oldest) {
+            self.keep_in_mind(exchange.key(), oldest, &exchange.response.unwrap_or_default());
+        }
         true
     }
 

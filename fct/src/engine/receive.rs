@@ -91,6 +91,9 @@ impl Engine {
             // Its name is used again, so that the originator has forgotten it.
             self.supersede(old);
         }
+        if !self.answered.is_empty() {
+            self.answered.retain(|(answered, _)| *answered != key);
+        }
         if kind == Kind::ServiceIn && self.handle_rec(header, &payload) {
             return;
         }

@@ -7,7 +7,7 @@ use stmf::provider::Segments;
 use stmf::provider::hba::{ExchangeId, FcFrame, PortId};
 
 use super::Engine;
-use super::exchange::Kind;
+use super::exchange::{Key, Kind};
 use crate::wire::{
     ElsCommand, FcpResponse, FrameControl, FrameHeader, LsExplanation, LsReason, RoutingControl, Type, UNASSIGNED,
     length,
@@ -212,16 +212,23 @@ impl Engine {
             }
             return;
         }
-        let sense = payload.first().is_some_and(|first| first.get(11) == Some(&scsi_core::Status::CHECK_CONDITION.0));
         let key = exchange.key();
-        if sense {
-            if self.answered.len() >= MAX_ANSWERED {
-                self.answered.pop_front();
-            }
-            self.answered.push_back((key, id));
-        }
+        self.keep_in_mind(key, id, &payload);
         self.send_last(id, RoutingControl::RESPONSE, Type::FCP, payload);
         self.end(id);
+    }
+
+    /// Keeps in mind that a command was answered with sense data: an abort that comes later says that the initiator has
+    /// not got them.
+    pub(super) fn keep_in_mind(&mut self, key: Key, id: ExchangeId, response: &Segments) {
+        let sense = response.first().is_some_and(|first| first.get(11) == Some(&scsi_core::Status::CHECK_CONDITION.0));
+        if !sense {
+            return;
+        }
+        if self.answered.len() >= MAX_ANSWERED {
+            self.answered.pop_front();
+        }
+        self.answered.push_back((key, id));
     }
 
     /// Queues the last sequence of an exchange; it and what was queued before go out though the exchange ends now.
