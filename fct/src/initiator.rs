@@ -40,6 +40,8 @@ pub struct Outcome {
     pub data: Bytes,
     /// Whether all of that has come: a frame that was overtaken by the response leaves zeros.
     pub whole: bool,
+    /// Bytes of what is to be written that the target has asked for, in order.
+    pub sent: usize,
 }
 
 /// One thing that happened.
@@ -73,6 +75,8 @@ struct Running {
     /// The end of what has come, and how much has.
     got: usize,
     count: usize,
+    /// The end of what the target has asked for, without a gap.
+    sent: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,10 +208,7 @@ impl Initiator {
                     self.link = Some(link);
                     match link.topology {
                         Topology::PrivateLoop | Topology::Vn2Vn => self.come_up(now, link.port_id),
-                        _ => {
-                            let payload = Els::Flogi(self.login()).encode();
-                            self.ask(now, Asked::Flogi, PortId::NONE, PortId::FABRIC, LinkService::Els, payload);
-                        }
+                        _ => self.say_flogi(now),
                     }
                 }
                 HbaEvent::LinkDown => {
@@ -320,7 +321,7 @@ impl Initiator {
 
     fn start(&mut self, now: Instant, to: PortId, unit: &FcpCommand, data_out: Bytes, room: usize) -> ExchangeId {
         let exchange = self.engine.command(now, to, Bytes::from(unit.encode()));
-        self.running.insert(exchange, Running { data_out, data_in: BytesMut::zeroed(room), got: 0, count: 0 });
+        self.running.insert(exchange, Running { data_out, data_in: BytesMut::zeroed(room), got: 0, count: 0, sent: 0 });
         exchange
     }
 
@@ -348,11 +349,14 @@ impl Initiator {
     fn command_event(&mut self, now: Instant, event: InitiatorEvent) {
         match event {
             InitiatorEvent::TransferReady(exchange, ready) => {
-                let Some(running) = self.running.get(&exchange) else { return };
+                let Some(running) = self.running.get_mut(&exchange) else { return };
                 let start = (ready.offset as usize).min(running.data_out.len());
                 let end = start.saturating_add(ready.length as usize).min(running.data_out.len());
                 let data: Segments = smallvec![running.data_out.slice(start..end)];
                 let offset = ready.offset;
+                if start <= running.sent {
+                    running.sent = running.sent.max(end);
+                }
                 self.engine.handle_request(now, HbaRequest::SendData { exchange, offset, data });
             }
             InitiatorEvent::Data { exchange, offset, data } => {
@@ -378,8 +382,8 @@ impl Initiator {
         let Some(mut running) = self.running.remove(&exchange) else { return };
         running.data_in.truncate(running.got);
         let whole = running.count >= running.got;
-        let data = running.data_in.freeze();
-        self.events.push_back(Event::Done(exchange, Outcome { response, data, whole }));
+        let (data, sent) = (running.data_in.freeze(), running.sent);
+        self.events.push_back(Event::Done(exchange, Outcome { response, data, whole, sent }));
     }
 
     fn serve(&mut self, now: Instant, exchange: ExchangeId, from: PortId, to: PortId, payload: &[u8]) {
@@ -457,6 +461,8 @@ impl Initiator {
                         self.come_up(now, address);
                     }
                 }
+                // It is lost, or its answer is. Who refuses it is not asked again.
+                _ if payload.is_none() && self.address == PortId::NONE && !self.awaiting => self.say_flogi(now),
                 _ => {}
             },
             Asked::Directory | Asked::Step => self.step(now),
@@ -518,6 +524,11 @@ impl Initiator {
             _ => return,
         };
         self.ask(now, Asked::Step, from, PortId::DIRECTORY, LinkService::Ct, payload);
+    }
+
+    fn say_flogi(&mut self, now: Instant) {
+        let payload = Els::Flogi(self.login()).encode();
+        self.ask(now, Asked::Flogi, PortId::NONE, PortId::FABRIC, LinkService::Els, payload);
     }
 
     fn login(&self) -> LoginParameters {
