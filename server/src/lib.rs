@@ -20,6 +20,7 @@ mod host;
 pub mod model;
 mod server;
 mod system;
+mod unix_socket;
 #[cfg(feature = "vhost-user")]
 pub mod vhost;
 

@@ -2,8 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,6 +21,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::api::{ApiError, ErrorKind};
 use super::client::{STATE_HEADER, request};
 use super::engine::Engine;
+use crate::unix_socket::bind;
 
 /// Largest request body: an imported configuration of 10,000 units fits several times over.
 const MAX_BODY_BYTES: usize = 64 << 20;
@@ -76,28 +76,6 @@ impl Drop for ManagementServer {
             let _ = std::fs::remove_file(socket);
         }
     }
-}
-
-/// Binds the socket; a leftover that nobody listens on is replaced.
-fn bind(socket: &Path) -> io::Result<StdListener> {
-    if let Ok(metadata) = std::fs::symlink_metadata(socket) {
-        if !metadata.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there already and is no socket"));
-        }
-        match UnixStream::connect(socket) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(socket)?,
-            Err(error) => return Err(error),
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there")),
-        }
-    }
-    // Bound under a private mask: there is no moment at which others could connect. The mask is the process's, so
-    // the mode is set once more in case another thread created files meanwhile.
-    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = StdListener::bind(socket);
-    rustix::process::umask(mask);
-    let listener = bound?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 async fn run(engine: Arc<Mutex<Engine>>, listener: StdListener, mut stopped: oneshot::Receiver<()>) {
