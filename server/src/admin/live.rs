@@ -14,6 +14,17 @@ use super::fibre_channel::FcPortInfo;
 use crate::fc::{FcDrivers, FcPort, Wwn};
 use crate::model::{Configuration, Transaction};
 
+/// A target port of this host's own virtual machines.
+#[derive(Clone, Debug)]
+pub struct LocalPort {
+    /// Its name as a target.
+    pub target: String,
+    /// The one initiator that it has.
+    pub initiator: String,
+    /// Where it is reached.
+    pub path: std::path::PathBuf,
+}
+
 /// The live objects: logical units, targets and sessions of a running server.
 ///
 /// The engine is the only caller. It validates a change, makes it durable, and only then publishes it here, so no
@@ -98,6 +109,11 @@ pub trait Live: Send + Sync {
     /// filled in. `units`: initiators ask what logical units they see, which takes its time.
     fn fc_ports(&self, units: bool) -> Vec<FcPortInfo> {
         let _ = units;
+        Vec::new()
+    }
+
+    /// Ports that stand in no configuration: sockets for virtual machines, given at the server's start.
+    fn local_ports(&self) -> Vec<LocalPort> {
         Vec::new()
     }
 

@@ -23,6 +23,6 @@ pub use engine::{Engine, check_document};
 pub use fibre_channel::{FcAdapterInfo, FcLinkStatistics, FcPortInfo, FcRemoteInfo, FcUnitInfo};
 pub(crate) use http::serve_on;
 pub use http::{ManagementServer, serve};
-pub use live::{DataPath, Latency, Live, LiveError, ObjectState, SessionInfo, Statistics, Traffic};
+pub use live::{DataPath, Latency, Live, LiveError, LocalPort, ObjectState, SessionInfo, Statistics, Traffic};
 pub use metrics::MetricsServer;
 pub use openapi::document as openapi;

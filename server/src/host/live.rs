@@ -145,6 +145,11 @@ impl Live for Host {
         self.list_fc(units)
     }
 
+    #[cfg(feature = "vhost-user")]
+    fn local_ports(&self) -> Vec<crate::admin::LocalPort> {
+        self.list_vhost()
+    }
+
     fn fc_target(&self, name: &str) -> Option<(String, Option<String>)> {
         self.stmf.target(name).ok().map(|target| (target.provider, target.alias))
     }

@@ -309,6 +309,17 @@ impl Host {
         self.vhost.open(port, &self.surroundings)
     }
 
+    #[cfg(feature = "vhost-user")]
+    fn list_vhost(&self) -> Vec<crate::admin::LocalPort> {
+        let ports = self.vhost.list().into_iter();
+        let info = |port: crate::vhost::VhostPort| crate::admin::LocalPort {
+            target: port.target(),
+            initiator: port.initiator,
+            path: port.path,
+        };
+        ports.map(info).collect()
+    }
+
     /// Whether every thread of the data path still does what it is asked. Waits for them, a few seconds at most.
     pub(crate) fn answers(&self) -> bool {
         !self.has_failed()

@@ -15,7 +15,7 @@ use crate::admin::api::{
     ApiError, DefaultsInfo, DefaultsSettings, Done, ErrorKind, Field, InitiatorInfo, InitiatorSettings, PortInfo,
     PortalGroupInfo, RedirectSettings, SecretText, TargetInfo, TargetSettings,
 };
-use crate::admin::live::{ObjectState, SessionInfo};
+use crate::admin::live::{LocalPort, ObjectState, SessionInfo};
 use crate::model::Transaction;
 
 /// Ports unless others are given.
@@ -235,14 +235,38 @@ impl Engine {
         };
         let targets = self.configuration.iscsi.targets().map(|target| (number(target), info(target)));
         let mut ports: Vec<_> = targets.chain(self.list_fc_targets(&sessions)).collect();
+        ports.extend(self.local_ports().into_iter().map(|port| (None, self.local_port(port, &sessions))));
         // The newest first, by the number each was given at its creation.
         ports.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         ports.into_iter().map(|(_, port)| port).collect()
     }
 
+    /// Ports of virtual machines on this host.
+    pub(super) fn local_ports(&self) -> Vec<LocalPort> {
+        self.live.as_ref().map(|live| live.local_ports()).unwrap_or_default()
+    }
+
+    /// Whether a port of that folded name is one of them.
+    pub(super) fn is_local(&self, folded: &str) -> bool {
+        self.local_ports().iter().any(|port| port.target == folded)
+    }
+
+    fn local_port(&self, port: LocalPort, sessions: &[SessionInfo]) -> PortInfo {
+        let name = port.target;
+        PortInfo {
+            state: self.live.as_ref().and_then(|live| live.target_state(&name)).unwrap_or(ObjectState::Offline),
+            provider: "vhost-user".into(),
+            alias: Some(port.path.display().to_string()),
+            protocol: "vhost-user".into(),
+            sessions: sessions.iter().filter(|session| session.target == name).cloned().collect(),
+            name,
+        }
+    }
+
     pub(super) fn set_port_state(&mut self, target: &str, online: bool) -> Result<Done, ApiError> {
         let folded = stmf::DeviceName::parse(target)?.to_string();
-        if self.configuration.iscsi.target(&folded).is_none() && !self.is_fc_target(&folded) {
+        if self.configuration.iscsi.target(&folded).is_none() && !self.is_fc_target(&folded) && !self.is_local(&folded)
+        {
             return Err(ApiError::new(ErrorKind::NotFound, format!("{target}: not found"))
                 .hint("'stmfadm list-target' shows the targets"));
         }

@@ -74,7 +74,9 @@ impl Engine {
         }
         let (units, targets) = (&self.units, &self.configuration.iscsi);
         statistics.lus.retain(|lu, _| stmf::guid::parse(lu).is_ok_and(|guid| units.contains_key(&guid)));
-        statistics.targets.retain(|target, _| targets.target(target).is_some() || self.is_fc_target(target));
+        statistics
+            .targets
+            .retain(|target, _| targets.target(target).is_some() || self.is_fc_target(target) || self.is_local(target));
         Ok(statistics)
     }
 
@@ -84,7 +86,9 @@ impl Engine {
         let state = |name: &str| self.live.as_ref().and_then(|live| live.target_state(name));
         let targets = self.configuration.iscsi.targets().map(|target| target.name.to_string());
         let fibre_channel = self.configuration.fc_targets().map(|port| port.device_name());
-        let targets: Vec<_> = targets.chain(fibre_channel).map(|name| (name.clone(), state(&name))).collect();
+        let local = self.local_ports().into_iter().map(|port| port.target);
+        let targets: Vec<_> =
+            targets.chain(fibre_channel).chain(local).map(|name| (name.clone(), state(&name))).collect();
         metrics::render(&self.list_lus(), &statistics, &targets, &self.sessions())
     }
 
@@ -92,13 +96,19 @@ impl Engine {
         let initiator = DeviceName::parse(initiator)?;
         let iscsi = &self.configuration.iscsi;
         let fibre_channel = |name: &str| DeviceName::parse(name).is_ok_and(|name| self.is_fc_target(name.as_str()));
+        // A port of a virtual machine has one initiator, whatever else is asked.
+        let mut of_local = self.local_ports();
+        of_local.retain(|port| match target {
+            None => port.initiator == initiator.as_str(),
+            Some(wanted) => port.target.eq_ignore_ascii_case(wanted),
+        });
         let of_iscsi: Vec<&Target> = match target {
             // A name of one transport logs in over no other.
             None if initiator.as_str().starts_with("wwn.") && self.configuration.fc_targets().next().is_some() => {
                 vec![]
             }
             None => iscsi.targets().collect(),
-            Some(name) if fibre_channel(name) => vec![],
+            Some(name) if fibre_channel(name) || of_local.iter().any(|port| port.target == name) => vec![],
             Some(name) => vec![iscsi.target(name).ok_or_else(|| {
                 ApiError::new(ErrorKind::NotFound, format!("Target {name} not found"))
                     .hint("'stmfadm list-target' shows the targets")
@@ -128,6 +138,14 @@ impl Engine {
                         self.explain_target(&initiator, name, self.explain_fc_login(&initiator, group, name))
                     }),
                 )
+                .chain(of_local.iter().map(|port| {
+                    let is_its = port.initiator == initiator.as_str();
+                    let words = match is_its {
+                        true => format!("the machine at {} logs in by this name", port.path.display()),
+                        false => format!("the machine at {} logs in as {}", port.path.display(), port.initiator),
+                    };
+                    self.explain_target(&initiator, &port.target, (is_its, vec![words]))
+                }))
                 .collect(),
             initiator: initiator.to_string(),
         })

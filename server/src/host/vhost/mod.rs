@@ -6,14 +6,13 @@ mod memory;
 use super::fc::Surroundings;
 use crate::audit;
 use crate::driver::{BlockingJob, Flood, Wake};
+use crate::unix_socket;
 use crate::vhost::VhostPort;
 use frontend::{Frontend, QUEUE_SIZE, QUEUES};
 use lunette_loopback::Port;
 use scsi_core::ProtocolId;
-use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -37,6 +36,12 @@ impl VhostPorts {
         Ok(())
     }
 
+    /// The ports.
+    pub(super) fn list(&self) -> Vec<VhostPort> {
+        let runners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        runners.iter().map(|runner| runner.port.clone()).collect()
+    }
+
     /// Closes all: guests find their disks gone until the sockets are back.
     pub(super) fn shut_down(&self) {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -44,6 +49,7 @@ impl VhostPorts {
 }
 
 struct Runner {
+    port: VhostPort,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -65,15 +71,15 @@ impl Runner {
         };
         let target = Port::with(&surroundings.stmf, info).map_err(io::Error::other)?;
         tracing::info!(path = %port.path.display(), initiator = %port.initiator, "listening for virtual machines");
-        let (run, surroundings, port) = (Arc::clone(&shared), surroundings.clone(), port.clone());
+        let (run, surroundings, of_thread) = (Arc::clone(&shared), surroundings.clone(), port.clone());
         let thread = thread::Builder::new().name("lunette-vhost".into()).spawn(move || {
             let on_failure = Arc::clone(&surroundings.on_failure);
-            let mut turns = Turns::new(port, target, socket, surroundings, Arc::clone(&run.wake));
+            let mut turns = Turns::new(of_thread, target, socket, surroundings, Arc::clone(&run.wake));
             if catch_unwind(AssertUnwindSafe(|| turns.run(&run))).is_err() {
                 on_failure();
             }
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { port: port.clone(), shared, thread: Some(thread) })
     }
 }
 
@@ -97,13 +103,7 @@ struct Socket {
 impl Socket {
     /// Makes the socket; one that a server left which is no more is replaced. Only its owner may connect.
     fn bind(path: &Path) -> io::Result<Self> {
-        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
-        if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            std::fs::remove_file(path)?;
-        }
-        let listener = UnixListener::bind(path)?;
-        let socket = Self { listener, path: path.to_owned() };
-        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        let socket = Self { listener: unix_socket::bind(path)?, path: path.to_owned() };
         socket.listener.set_nonblocking(true)?;
         Ok(socket)
     }
