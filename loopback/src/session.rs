@@ -238,6 +238,12 @@ impl Session {
         self.inbox.take_look()
     }
 
+    /// Whether the framework wants the session to end, and how: known as soon as it does, before
+    /// [`Event::Terminated`] says so.
+    pub fn termination(&self) -> Option<Termination> {
+        self.session.termination()
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

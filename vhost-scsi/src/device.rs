@@ -122,7 +122,6 @@ pub struct Device {
     events: Events,
     tells: bool,
     faults: VecDeque<Fault>,
-    termination: Option<Termination>,
     /// Bytes of reads under way.
     reading: u64,
     /// Queues whose requests wait for reads to end.
@@ -153,7 +152,6 @@ impl Device {
             map,
             tells: false,
             faults: VecDeque::new(),
-            termination: None,
             reading: 0,
             waiting: Vec::new(),
             session,
@@ -284,7 +282,8 @@ impl Device {
                         self.answer(memory, &place, &[managed(response).0], 0);
                     }
                 }
-                Event::Terminated(how) => self.termination = Some(how),
+                // Who drops the device asks for it; a monitor may not even have shared memory yet.
+                Event::Terminated(_) => {}
             }
         }
         self.deliver_events(memory);
@@ -312,7 +311,7 @@ impl Device {
 
     /// The framework wants the session to end: drop the device, and its guest's connection.
     pub fn termination(&self) -> Option<Termination> {
-        self.termination
+        self.session.termination()
     }
 
     /// The framework's side of the session.
