@@ -33,6 +33,15 @@ struct Ring {
     is_started: bool,
 }
 
+impl Ring {
+    fn interrupt(&self) {
+        if let Some(call) = &self.call {
+            // A counter that is full has been signalled.
+            let _ = rustix::io::write(call, &1u64.to_ne_bytes());
+        }
+    }
+}
+
 /// A connected monitor.
 pub(super) struct Frontend {
     device: Device,
@@ -113,9 +122,8 @@ impl Frontend {
         if let Some(memory) = &self.memory {
             self.device.run(&*memory.guest);
             for queue in self.device.take_signals(&*memory.guest) {
-                if let Some(call) = self.rings.get(queue).and_then(|ring| ring.call.as_ref()) {
-                    // A counter that is full has been signalled.
-                    let _ = rustix::io::write(call, &1u64.to_ne_bytes());
+                if let Some(ring) = self.rings.get(queue) {
+                    ring.interrupt();
                 }
             }
         }
@@ -135,6 +143,7 @@ impl Frontend {
         let Some(memory) = &self.memory else { return };
         self.device.start(queue, &*memory.guest, memory);
         self.rings[queue].is_started = true;
+        self.rings[queue].interrupt();
         // What was put there before is there without a kick.
         self.wake.wake();
     }
@@ -248,7 +257,12 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        self.ring(index)?.1.call = fd;
+        let (_, ring) = self.ring(index)?;
+        ring.call = fd;
+        // What an earlier server left is answered as soon as the queue starts, maybe before there was anything to
+        // interrupt by, and that server may have ended between an answer and its interrupt. The driver would never look:
+        // later answers do not pass the one that it waits for. An interrupt too many does no harm.
+        ring.interrupt();
         Ok(())
     }
 
