@@ -1,7 +1,7 @@
 //! The virtual machine and its console.
 
 use super::image::Image;
-use crate::process::{find, tethered};
+use super::qemu::Qemu;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
@@ -35,14 +35,28 @@ impl Guest {
     /// Boots the image, with a network card on QEMU's user network: what it connects to, this machine connects to. `more`:
     /// further arguments for QEMU.
     pub(super) fn boot(image: &Image, more: &[String]) -> Result<Self> {
-        let qemu = find("qemu-system-x86_64").context("no qemu-system-x86_64: install the package qemu-system-x86")?;
-        let mut command = tethered(qemu);
+        Self::boot_on(&Qemu::system()?, image, more)
+    }
+
+    /// The same on this emulator.
+    pub(super) fn boot_on(qemu: &Qemu, image: &Image, more: &[String]) -> Result<Self> {
+        let kernel = [("-kernel", &image.kernel), ("-initrd", &image.initramfs)];
+        let mut arguments: Vec<String> =
+            kernel.into_iter().flat_map(|(option, file)| [option.to_owned(), file.display().to_string()]).collect();
+        arguments.extend(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init"].map(str::to_owned));
+        arguments.extend(["-netdev", "user,id=net", "-device", "e1000,netdev=net"].map(str::to_owned));
+        arguments.extend_from_slice(more);
+        let mut guest = Self::start(qemu, &arguments)?;
+        let said = guest.read_until("@@ready@@", BOOT_LIMIT).context("the guest does not boot")?;
+        ensure!(!said.contains("no module"), "the guest's kernel lacks a module:\n{said}");
+        Ok(guest)
+    }
+
+    fn start(qemu: &Qemu, arguments: &[String]) -> Result<Self> {
+        let mut command = qemu.command();
         // Emulation: it works wherever QEMU does, and what KVM offers in containers and nested machines varies.
         command.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none"]);
-        command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&image.initramfs);
-        command.args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init", "-serial", "stdio"]);
-        command.args(["-netdev", "user,id=net", "-device", "e1000,netdev=net"]);
-        command.args(more);
+        command.args(["-serial", "stdio"]).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut machine = command.spawn().context("cannot start QEMU")?;
         let keyboard = machine.stdin.take().context("QEMU has no input")?;
@@ -56,10 +70,7 @@ impl Guest {
                 }
             }
         });
-        let mut guest = Self { machine, keyboard, screen, unread: String::new() };
-        let said = guest.read_until("@@ready@@", BOOT_LIMIT).context("the guest does not boot")?;
-        ensure!(!said.contains("no module"), "the guest's kernel lacks a module:\n{said}");
-        Ok(guest)
+        Ok(Self { machine, keyboard, screen, unread: String::new() })
     }
 
     /// Runs a line of shell and gives what it printed, whatever its status.

@@ -9,6 +9,7 @@ mod fcoe;
 mod guest;
 mod image;
 mod lab;
+mod qemu;
 mod steps;
 mod tools;
 mod vhost;
@@ -107,6 +108,7 @@ fn namespace() -> Command {
 /// Makes the image, runs the steps, all or those whose names begin so, and prints a line for each.
 pub(crate) fn run(names: &[String]) -> Result<Tally> {
     image::Image::make().context("cannot make the guest's image")?;
+    qemu::fetch()?;
     let myself = std::env::current_exe().context("where is this program?")?;
     let mut command = namespace();
     command.arg(myself).args(["kernel-test", INSIDE]).args(names);

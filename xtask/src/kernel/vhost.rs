@@ -3,15 +3,22 @@
 use super::guest::Guest;
 use super::image::Image;
 use super::lab::Lab;
+use super::qemu::Qemu;
+use super::steps::{Skip, fio_line};
 use crate::interop::target::lunette;
 use crate::process::{Running, tethered};
 use crate::scratch::Scratch;
 use anyhow::{Context, Result, ensure};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What the guest is called by host groups.
 const INITIATOR: &str = "iqn.2026-11.org.lunette.test:machine";
+
+/// Where the server listens for iSCSI; the guest's network calls this machine 10.0.2.2.
+const PORT: u16 = 3270;
+const TARGET: &str = "iqn.2026-11.org.lunette.test:beside";
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 128 * MIB;
@@ -27,32 +34,19 @@ struct Machine {
 }
 
 impl Machine {
-    fn start() -> Result<Self> {
+    /// A server, and a guest of this emulator; `more` is said of its connection.
+    fn start(qemu: &Qemu, more: &str) -> Result<Self> {
         let scratch = Scratch::new("vhost")?;
-        let socket = scratch.join("machine.sock");
-        let mut program = tethered(lunette()?);
-        program.arg("serve").arg("--state").arg(scratch.join("state")).arg("--socket").arg(scratch.join("socket"));
-        program.args(["--portal", "127.0.0.1:0"]);
-        program.arg(format!("--vhost-user={},initiator={INITIATOR}", socket.display()));
-        let mut server = Running::start("lunette serve", program, &scratch.join("log"))?;
-        let deadline = Instant::now() + PATIENCE;
-        while !socket.exists() || !scratch.join("socket").exists() {
-            ensure!(server.poll().is_none(), "the server ended: {}", server.log().trim());
-            ensure!(Instant::now() < deadline, "the server makes no socket: {}", server.log().trim());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let more = [
-            "-object".into(),
-            "memory-backend-memfd,id=memory,size=1024M,share=on".into(),
-            "-machine".into(),
-            "pc,memory-backend=memory".into(),
-            "-chardev".into(),
-            format!("socket,id=lunette,path={}", socket.display()),
-            "-device".into(),
-            "vhost-user-scsi-pci,chardev=lunette,num_queues=2".into(),
-        ];
-        let guest = Guest::boot(&Image::made()?, &more)?;
-        Ok(Self { guest, server, scratch })
+        let server = serve(&scratch)?;
+        let arguments = connection(&scratch, more);
+        let guest = Guest::boot_on(qemu, &Image::made()?, &arguments)?;
+        let mut machine = Self { guest, server, scratch };
+        machine.administer(&["stmfadm", "create-hg", "machines"])?;
+        machine.administer(&["stmfadm", "add-hg-member", "-g", "machines", INITIATOR])?;
+        machine.add("disk", SIZE, "0")?;
+        machine.guest.run("modprobe virtio_pci && modprobe virtio_scsi")?;
+        machine.guest.wait_for("the disk over vhost-user", &disk(0), PATIENCE)?;
+        Ok(machine)
     }
 
     fn administer(&self, arguments: &[&str]) -> Result<String> {
@@ -75,6 +69,38 @@ impl Machine {
     }
 }
 
+/// A server with the machine's socket, which listens for iSCSI beside it.
+fn serve(scratch: &Scratch) -> Result<Running> {
+    let socket = scratch.join("machine.sock");
+    let mut program = tethered(lunette()?);
+    program.arg("serve").arg("--state").arg(scratch.join("state")).arg("--socket").arg(scratch.join("socket"));
+    program.args(["--portal", &format!("127.0.0.1:{PORT}")]);
+    program.arg(format!("--vhost-user={},initiator={INITIATOR}", socket.display()));
+    let mut server = Running::start("lunette serve", program, &scratch.join("log"))?;
+    let deadline = Instant::now() + PATIENCE;
+    while UnixStream::connect(scratch.join("socket")).is_err() {
+        ensure!(server.poll().is_none(), "the server ended: {}", server.log().trim());
+        ensure!(Instant::now() < deadline, "the server makes no socket: {}", server.log().trim());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(server)
+}
+
+/// Arguments for QEMU: memory that is shared, and the device.
+fn connection(scratch: &Scratch, more: &str) -> [String; 8] {
+    let socket = scratch.join("machine.sock");
+    [
+        "-object".into(),
+        "memory-backend-memfd,id=memory,size=1024M,share=on".into(),
+        "-machine".into(),
+        "pc,memory-backend=memory".into(),
+        "-chardev".into(),
+        format!("socket,id=lunette,path={}{more}", socket.display()),
+        "-device".into(),
+        "vhost-user-scsi-pci,chardev=lunette,num_queues=2".into(),
+    ]
+}
+
 /// A shell line that sets D to the name of the disk of this LUN, and fails while there is none.
 fn disk(lun: u16) -> String {
     format!("D=$(ls -d /sys/bus/scsi/devices/*:0:0:{lun}/block/sd* 2>/dev/null) && D=${{D##*/}} && test -b /dev/$D")
@@ -82,17 +108,26 @@ fn disk(lun: u16) -> String {
 
 /// A guest finds its disk, keeps a file system and verified data on it, and hears of units that come, grow and go.
 pub(super) fn machine(_: &mut Lab) -> Result<()> {
-    let mut machine = Machine::start()?;
+    with(Machine::start(&Qemu::system()?, "")?, scenario)
+}
+
+/// The server is killed and started again on the same socket while the guest writes and verifies.
+pub(super) fn restart(_: &mut Lab) -> Result<()> {
+    let qemu = Qemu::reconnecting().map_err(|reason| Skip(format!("{reason:#}")))?;
+    with(Machine::start(&qemu, ",reconnect-ms=200")?, killed_under_load)
+}
+
+/// Reads at random over both ways to one unit, one after the other.
+pub(super) fn rates(_: &mut Lab) -> Result<()> {
+    with(Machine::start(&Qemu::system()?, "")?, both_rates)
+}
+
+fn with(mut machine: Machine, scenario: fn(&mut Machine) -> Result<()>) -> Result<()> {
     let result = scenario(&mut machine);
     result.with_context(|| format!("the server's log:\n{}", machine.server.log()))
 }
 
 fn scenario(machine: &mut Machine) -> Result<()> {
-    machine.administer(&["stmfadm", "create-hg", "machines"])?;
-    machine.administer(&["stmfadm", "add-hg-member", "-g", "machines", INITIATOR])?;
-    machine.add("disk", SIZE, "0")?;
-    machine.guest.run("modprobe virtio_pci && modprobe virtio_scsi")?;
-    machine.guest.wait_for("the disk over vhost-user", &disk(0), PATIENCE)?;
     let size = machine.guest.run("blockdev --getsize64 /dev/$D")?;
     ensure!(size.trim() == SIZE.to_string(), "the disk has {} bytes and not {SIZE}", size.trim());
     machine.guest.run("mkfs.ext4 -q /dev/$D && mount /dev/$D /mnt")?;
@@ -116,4 +151,58 @@ fn scenario(machine: &mut Machine) -> Result<()> {
     ensure!(log.contains(&format!("{INITIATOR} logged in to")), "the login is not in the log");
     ensure!(!log.contains("stopped:"), "a queue was stopped");
     Ok(())
+}
+
+fn killed_under_load(machine: &mut Machine) -> Result<()> {
+    let disk = machine.guest.run("echo /dev/$D")?.trim().to_owned();
+    machine.guest.run("dmesg -c > /dev/null")?;
+    // What the server was killed in the middle of must come back of itself, long before the guest's patience ends.
+    let line = fio_line(&disk, "--rate_iops=400");
+    machine.guest.run(&format!("rm -f /tmp/fio.rc; ( {line}; echo $? > /tmp/fio.rc ) &"))?;
+    for pause in [3, 1] {
+        std::thread::sleep(Duration::from_secs(pause));
+        machine.guest.run("test ! -e /tmp/fio.rc").context("fio ended before the server was killed")?;
+        machine.server.kill();
+        machine.server = serve(&machine.scratch)?;
+    }
+    let ended = "cat /tmp/fio.rc || { cat /sys/block/sd*/inflight; dmesg | tail; false; }";
+    let status = machine.guest.wait_for("the end of fio", ended, PATIENCE)?;
+    let words = machine.guest.run("cat /tmp/fio.out")?;
+    ensure!(status.trim() == "0" && words.contains("err= 0"), "fio ended with status {}:\n{words}", status.trim());
+    let kernel = machine.guest.run("dmesg")?;
+    let troubles = ["I/O error", "timing out", "offline", "Sense Key", "abort"];
+    let trouble = kernel.lines().find(|line| troubles.iter().any(|trouble| line.contains(trouble)));
+    ensure!(trouble.is_none(), "the guest's kernel noticed something:\n{kernel}");
+    let log = machine.server.log();
+    ensure!(log.contains(&format!("{INITIATOR} logged in to")), "the machine did not come back");
+    ensure!(!log.contains("stopped:"), "a queue was stopped");
+    Ok(())
+}
+
+fn both_rates(machine: &mut Machine) -> Result<()> {
+    let local = machine.guest.run("echo /dev/$D")?.trim().to_owned();
+    machine.administer(&["itadm", "create-target", "-n", TARGET])?;
+    machine
+        .guest
+        .run(&format!("echo InitiatorName={INITIATOR} > /etc/iscsi/initiatorname.iscsi; : > /etc/iscsi/iscsid.conf"))?;
+    machine.guest.run("iscsid && sleep 1")?;
+    let node = format!("iscsiadm -m node -T {TARGET} -p 10.0.2.2:{PORT}");
+    machine.guest.run(&format!("{node} -o new && {node} --login"))?;
+    let remote = format!("/dev/disk/by-path/ip-10.0.2.2:{PORT}-iscsi-{TARGET}-lun-0");
+    machine.guest.wait_for("the disk over iSCSI", &format!("udevadm settle; test -b {remote}"), PATIENCE)?;
+    // Both read what is there.
+    machine.guest.run(&format!("dd if=/dev/urandom of={local} bs=1M count={} oflag=direct 2>/dev/null", SIZE / MIB))?;
+    for (way, disk) in [("vhost-user-scsi", &local), ("iSCSI", &remote)] {
+        let fio = format!(
+            "fio --name=rate --filename=$(readlink -f {disk}) --rw=randread --bs=4k --iodepth=32 --ioengine=libaio \
+             --direct=1 --time_based --runtime=3 --output-format=terse --terse-version=3"
+        );
+        let said = machine.guest.run(&fio)?;
+        // Terse version 3: the eighth field is reads a second.
+        let line = said.lines().find(|line| line.starts_with("3;"));
+        let rate: u64 = line.and_then(|line| line.split(';').nth(7)?.parse().ok()).unwrap_or_default();
+        ensure!(rate > 0, "fio tells no rate:\n{said}");
+        println!("            4 KiB random reads, 32 at a time, emulated processor, {way}: {rate} a second");
+    }
+    machine.guest.run(&format!("{node} --logout")).map(drop)
 }
