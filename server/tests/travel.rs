@@ -89,6 +89,8 @@ fn an_import_restores_what_was_changed_and_nothing_else() {
 #[test]
 fn another_host_takes_over_with_its_own_paths_and_portals() {
     let first = furnished();
+    // What is a unit's own stands beside its data and goes with them.
+    first.silent(&format!("stmfadm modify-lu -p iops-limit=500 -p bandwidth-limit=100M {A}"));
     let second = Host::with_server(Arc::default());
     std::fs::create_dir(second.path().join("replica")).unwrap();
     for name in ["a", "b", "a.lu", "b.lu"] {
@@ -107,6 +109,8 @@ fn another_host_takes_over_with_its_own_paths_and_portals() {
     let rows = second.output("sbdadm list-lu --parsable");
     let replica = second.path().join("replica").display().to_string();
     assert_eq!(rows, format!("{A}\t16777216\t{replica}/a\n{B}\t16777216\t{replica}/b\n"));
+    let unit = second.output(&format!("stmfadm list-lu -v {A}"));
+    assert!(unit.contains("IOPS Limit        : 500\n") && unit.contains("Bandwidth Limit   : 104857600\n"), "{unit}");
     assert!(second.output("lunette config export --with-secrets").contains("the secret of esx1"));
 }
 
