@@ -224,6 +224,9 @@ impl Framer {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        if let Some(frame) = self.take_plain() {
+            return Ok(Some(frame));
+        }
         loop {
             match std::mem::replace(&mut self.state, State::Header) {
                 State::Header => {
@@ -287,6 +290,34 @@ impl Framer {
                 }
             }
         }
+    }
+
+    /// The next frame when it is as nearly all are: whole in the front chunk, without digests and Additional Header
+    /// Segments, no longer than allowed. Anything else goes its way through the states.
+    fn take_plain(&mut self) -> Option<Frame> {
+        if !matches!(self.state, State::Header) || self.digests != Digests::default() {
+            return None;
+        }
+        let front = self.chunks.front_mut()?;
+        let bhs = Bhs::new(*front.first_chunk::<BHS_LEN>()?);
+        let length = bhs.data_segment_length();
+        let whole = BHS_LEN + length + padding(length);
+        if bhs.ahs_length() > 0 || length > self.limits.max_data_segment_length as usize || front.len() < whole {
+            return None;
+        }
+        let mut data = DataSegment::new();
+        front.advance(BHS_LEN);
+        if length > 0 && length == front.len() {
+            data.push(std::mem::take(front));
+        } else if length > 0 {
+            data.push(front.split_to(length));
+            front.advance(padding(length));
+        }
+        if front.is_empty() {
+            self.chunks.pop_front();
+        }
+        self.buffered -= whole;
+        Some(Frame { bhs, ahs: Bytes::new(), data, data_digest: DigestCheck::None })
     }
 
     /// What to receive next. After an error, nothing.

@@ -94,6 +94,7 @@ impl Encoder {
 
         let start = self.tail.len();
         let mut bhs = pdu.bhs();
+        bhs.set_lengths(0, data_len);
         self.tail.put_slice(bhs.as_ref());
         pdu.put_ahs(&mut self.tail);
         let ahs_len = self.tail.len() - start - BHS_LEN;
@@ -101,8 +102,10 @@ impl Encoder {
             self.tail.truncate(start);
             return Err(EncodeError::AhsTooLong(ahs_len));
         }
-        bhs.set_lengths(ahs_len, data_len);
-        self.tail[start..start + BHS_LEN].copy_from_slice(bhs.as_ref());
+        if ahs_len > 0 {
+            bhs.set_lengths(ahs_len, data_len);
+            self.tail[start..start + BHS_LEN].copy_from_slice(bhs.as_ref());
+        }
 
         let mut wire_len = BHS_LEN + ahs_len;
         if self.digests.header {
@@ -131,7 +134,9 @@ impl Encoder {
             out.extend_from_slice(data);
         }
         let pad = padding(data_len);
-        self.tail.put_bytes(0, pad);
+        if pad > 0 {
+            self.tail.put_bytes(0, pad);
+        }
         if !self.digests.data {
             return data_len + pad;
         }

@@ -140,7 +140,8 @@ wire_struct! {
 }
 
 impl ScsiCommand {
-    pub(super) fn decode(frame: Frame) -> Result<Self, Malformed> {
+    #[inline]
+    pub(crate) fn decode(frame: Frame) -> Result<Self, Malformed> {
         let wire = CommandWire::from(frame.bhs);
         let mut command = Self {
             immediate: frame.bhs.is_immediate(),

@@ -16,7 +16,8 @@ use crate::digest::Digests;
 use crate::pdu::{DataOut, RejectReason, Residual, ScsiCommand, ScsiCommandFlags};
 
 impl Session {
-    pub(super) fn receive_command(&mut self, request: Numbered, pdu: ScsiCommand, ahs: &[u8]) {
+    #[inline]
+    pub(super) fn receive_command(&mut self, request: Numbered, mut pdu: ScsiCommand, ahs: &[u8]) {
         let arrival = if pdu.immediate { Arrival::Deliver } else { self.window.classify(pdu.cmd_sn) };
         if arrival == Arrival::Ignore {
             return;
@@ -25,7 +26,7 @@ impl Session {
             self.reject(request.link, reason, &request.bhs, ahs);
             return self.skip_unless_immediate(pdu.immediate, pdu.cmd_sn);
         }
-        let Some(command) = self.open_command(request.link, &pdu) else {
+        let Some(command) = self.open_command(request.link, &mut pdu) else {
             self.reject(request.link, RejectReason::IMMEDIATE_COMMAND_REJECT, &request.bhs, ahs);
             return self.skip_unless_immediate(pdu.immediate, pdu.cmd_sn);
         };
@@ -35,6 +36,17 @@ impl Session {
             && task.given_up.is_none()
         {
             task.early_data.push((0, pdu.data, is_final));
+        }
+        if arrival == Arrival::Deliver {
+            // As `sequence` does it, without a detour over the type that has room for every request.
+            if !pdu.immediate {
+                self.window.advance();
+            }
+            self.deliver_command(command);
+            if !pdu.immediate {
+                self.deliver_held();
+            }
+            return;
         }
         self.sequence(request, pdu.cmd_sn, pdu.immediate, Request::Command(command));
     }
@@ -58,7 +70,8 @@ impl Session {
         }
     }
 
-    fn open_command(&mut self, link: super::ConnectionKey, pdu: &ScsiCommand) -> Option<Command> {
+    #[inline]
+    fn open_command(&mut self, link: super::ConnectionKey, pdu: &mut ScsiCommand) -> Option<Command> {
         let read = pdu.flags.contains(ScsiCommandFlags::READ);
         let write = pdu.flags.contains(ScsiCommandFlags::WRITE);
         let expected = pdu.expected_data_transfer_length;
@@ -95,7 +108,7 @@ impl Session {
             write,
             data_out_length,
             data_in_length,
-            cdb: pdu.cdb.clone(),
+            cdb: std::mem::take(&mut pdu.cdb),
         })
     }
 
@@ -111,6 +124,9 @@ impl Session {
             return self.end_task(handle, End::of(Status::CHECK_CONDITION));
         }
         self.events.push_back(Event::Command(command));
+        if task.early_data.is_empty() {
+            return;
+        }
         for (offset, data, is_final) in task.early_data.drain(..) {
             self.events.push_back(Event::DataOut(DataArrived { task: handle, offset, data, is_final }));
         }
@@ -271,7 +287,7 @@ impl Session {
         };
         let end = End {
             status: status.status,
-            sense: SmallVec::from_slice(status.sense),
+            sense: if status.sense.is_empty() { SmallVec::new() } else { SmallVec::from_slice(status.sense) },
             residual,
             bidirectional_read_residual,
         };
@@ -320,14 +336,13 @@ impl Session {
     }
 
     fn end_task(&mut self, handle: TaskHandle, mut end: End) {
-        if self.tasks.get(handle).is_some_and(|task| task.data_error().is_some()) {
-            self.note_undelivered(handle, &end.sense);
-        }
         let Some(task) = self.tasks.get_mut(handle) else { return };
         if let Some(error) = task.data_error() {
+            self.note_undelivered(handle, &end.sense);
             end.status = Status::CHECK_CONDITION;
             end.sense = SmallVec::from_slice(&error.sense());
         }
+        let Some(task) = self.tasks.get_mut(handle) else { return };
         if end.status == Status::TASK_ABORTED {
             // What was not sent yet is of no use to anybody.
             let unsent = task.data_in.drop_unsent();
@@ -339,7 +354,10 @@ impl Session {
         task.end = Some(end);
         task.data_out.want_nothing();
         task.data_in.early.clear();
-        self.queue_if_ready(handle);
+        // The data of a read has it in the queue already.
+        if !task.queued && task.may_respond() {
+            self.queue_task(handle);
+        }
     }
 
     fn queue_if_ready(&mut self, handle: TaskHandle) {
@@ -359,13 +377,16 @@ impl Session {
     /// Forgets a task, whatever its state: its tag and its place in the window are free.
     pub(super) fn close_task(&mut self, handle: TaskHandle) {
         let Some(task) = self.tasks.get_mut(handle) else { return };
-        if let Some(end) = task.end.take() {
+        let (link, unsent, end) = (task.link, task.data_in.unsent(), task.end.take());
+        if let Some(end) = end {
             self.note_undelivered(handle, &end.sense);
         }
-        let Some(task) = self.tasks.get(handle) else { return };
-        if let Some(link) = self.links.get_mut(task.link) {
-            link.unsent = link.unsent.saturating_sub(task.data_in.unsent() as usize);
+        if unsent > 0
+            && let Some(link) = self.links.get_mut(link)
+        {
+            link.unsent = link.unsent.saturating_sub(unsent as usize);
         }
+        let Some(task) = self.tasks.get(handle) else { return };
         if task.counted && task.phase != Phase::Held {
             self.window.release();
         }

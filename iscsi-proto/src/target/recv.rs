@@ -1,13 +1,15 @@
 //! From frames to what they mean: dispatch, command order, Rejects, pings.
 
+use bytes::Bytes;
+
 use super::window::Arrival;
 use super::{CloseReason, Command, ConnectionKey, Session, TaskHandle};
 use crate::frame::{Frame, FrameError};
 use crate::pdu::{
-    Bhs, DecodeError, InitiatorPdu, LogoutRequest, NopIn, NopOut, Opcode, RejectReason, TargetTransferTag,
+    Bhs, DecodeError, InitiatorPdu, LogoutRequest, NopIn, NopOut, Opcode, RejectReason, ScsiCommand, TargetTransferTag,
     TaskManagementRequest, TextRequest,
 };
-use crate::sn::CmdSn;
+use crate::sn::{CmdSn, StatSn};
 
 /// A request that has its place in the command order, with its header for a Reject.
 #[derive(Debug)]
@@ -76,18 +78,23 @@ impl Session {
     }
 
     fn handle_frame(&mut self, key: ConnectionKey, frame: Frame) {
-        let (bhs, ahs, is_intact) = (frame.bhs, frame.ahs.clone(), frame.data_digest.is_ok());
+        let (bhs, is_intact) = (frame.bhs, frame.data_digest.is_ok());
+        // What comes most often need not go through the type that has room for every PDU.
+        if bhs.opcode() == Opcode::SCSI_COMMAND && is_intact && frame.ahs.is_empty() {
+            return match ScsiCommand::decode(frame) {
+                Ok(pdu) => {
+                    self.acknowledge(key, pdu.exp_stat_sn);
+                    self.receive_command(Numbered { link: key, bhs }, pdu, &[]);
+                }
+                Err(kind) => self.reject_malformed(key, &DecodeError { kind, bhs, ahs: Bytes::new() }),
+            };
+        }
+        let ahs = frame.ahs.clone();
         let pdu = match InitiatorPdu::decode(frame) {
             Ok(pdu) => pdu,
             Err(error) => return self.reject_malformed(key, &error),
         };
-        if let Some(link) = self.links.get_mut(key) {
-            let before = link.acknowledged;
-            link.acknowledge(pdu.exp_stat_sn());
-            if link.acknowledged != before && self.is_waiting() {
-                self.settle();
-            }
-        }
+        self.acknowledge(key, pdu.exp_stat_sn());
         if !is_intact {
             self.reject(key, RejectReason::DATA_DIGEST_ERROR, &bhs, &ahs);
             if !matches!(pdu, InitiatorPdu::DataOut(_)) {
@@ -111,6 +118,17 @@ impl Session {
             // Recovery of data and status needs error recovery level 1; a login is over.
             InitiatorPdu::Snack(_) | InitiatorPdu::LoginRequest(_) => {
                 self.reject(key, RejectReason::PROTOCOL_ERROR, &bhs, &ahs);
+            }
+        }
+    }
+
+    /// Takes what the initiator says it has got, and goes on with what waited for that.
+    fn acknowledge(&mut self, key: ConnectionKey, exp_stat_sn: StatSn) {
+        if let Some(link) = self.links.get_mut(key) {
+            let before = link.acknowledged;
+            link.acknowledge(exp_stat_sn);
+            if link.acknowledged != before && self.is_waiting() {
+                self.settle();
             }
         }
     }

@@ -153,9 +153,10 @@ impl Session {
                 pdu.status = Some(end.status);
                 pdu.residual = end.residual;
                 self.close_task(handle);
-                return sent + self.emit(key, pdu.into(), out);
+                let Some(link) = self.links.get_mut(key) else { return sent };
+                return sent + emit_data_in(link, &mut self.window, &mut pdu, out);
             }
-            sent += emit(link, &mut self.window, pdu.into(), out);
+            sent += emit_data_in(link, &mut self.window, &mut pdu, out);
         }
         if !task.may_respond() {
             return sent;
@@ -250,6 +251,24 @@ fn emit(link: &mut Link, window: &mut Window<(Numbered, Request)>, mut pdu: Targ
     }
     // Nothing we make is too long for its header: data segments keep to 2^24 - 1 bytes and there are no AHS.
     link.encoder.encode(&pdu, out).unwrap_or(0)
+}
+
+/// As [`emit`], for the PDU that leaves most often, which stays where it is.
+fn emit_data_in(
+    link: &mut Link,
+    window: &mut Window<(Numbered, Request)>,
+    pdu: &mut DataIn,
+    out: &mut Vec<Bytes>,
+) -> usize {
+    (pdu.exp_cmd_sn, pdu.max_cmd_sn) = (window.expected(), window.max());
+    window.tell();
+    if pdu.status.is_some() {
+        pdu.stat_sn = link.stat_sn;
+        if !is_active(Mutation::StatSnStale) {
+            link.stat_sn = link.stat_sn.next();
+        }
+    }
+    link.encoder.encode(&*pdu, out).unwrap_or(0)
 }
 
 /// Cuts the next Data-In: at most one segment of the initiator's, and never across the end of a sequence.
