@@ -5,13 +5,14 @@ use scsi_core::data::AsymmetricAccessState;
 use scsi_core::mode::QueueErrorManagement;
 use scsi_core::{AdditionalSense, SenseData, SenseFormat, Status, task_set};
 use smallvec::SmallVec;
+use std::collections::hash_map::Entry;
 use stmf::provider::{Completion, Effect, Effects, LuTask, Segments};
 
 use super::ops::Owner;
 use super::slab::Key;
-use super::task::{Task, Work};
+use super::task::{Retired, Task, Work};
 use super::transfer::Checked;
-use super::{Limits, Lu, access, sense};
+use super::{Limits, Lu, access, logs, sense};
 use crate::meta::Identity;
 use crate::store::Capabilities;
 
@@ -170,11 +171,11 @@ impl Lu {
             fx.push(refuse(Status::CHECK_CONDITION, Some(sense), format));
             return;
         };
-        if self.by_id.contains_key(&task.id) {
+        let Entry::Vacant(place) = self.by_id.entry(task.id) else {
             let sense = SenseData::aborted(AdditionalSense::OVERLAPPED_COMMANDS_ATTEMPTED);
             fx.push(refuse(Status::CHECK_CONDITION, Some(sense), format));
             return;
-        }
+        };
         // PREEMPT AND ABORT may end an auto contingent allegiance, so it is let in beside one.
         let preempts = matches!(task.cdb, [0x5f, action, ..] if action & 0x1f == 5);
         let admitted = if self.set.len_of(number) >= self.limits.max_tasks_per_nexus {
@@ -197,11 +198,11 @@ impl Lu {
             }
         };
         let key = self.tasks.insert(Task::new(&task, ticket, self.clock_us));
+        place.insert(key);
         match self.by_ticket.get_mut(ticket.index()) {
             Some(place) => *place = key,
             None => self.by_ticket.resize(ticket.index() + 1, key),
         }
-        self.by_id.insert(task.id, key);
         self.count_begun(key);
         if runs {
             self.execute(key, fx);
@@ -210,7 +211,14 @@ impl Lu {
     }
 
     /// Looks at every task that something happened to.
+    #[inline]
     pub(super) fn run(&mut self, fx: &mut Effects) {
+        if !self.runnable.is_empty() || !self.runnable_jobs.is_empty() {
+            self.run_all(fx);
+        }
+    }
+
+    fn run_all(&mut self, fx: &mut Effects) {
         loop {
             if let Some(key) = self.runnable.pop_front() {
                 self.settle(key, fx);
@@ -249,6 +257,7 @@ impl Lu {
         }
     }
 
+    #[inline]
     fn check(&mut self, key: Key) -> Result<ParsedCommand, Refusal> {
         let Some(task) = self.tasks.get(key) else { return Err(Refusal::Status(Status::BUSY)) };
         let nexus = task.id.nexus;
@@ -424,7 +433,7 @@ impl Lu {
         let Some(task) = self.retire(key, fx) else { return };
         if let Some(announce) = task.aborted {
             // A change that had been kept came into force all the same.
-            Self::announce(&task, announce, fx);
+            Self::announce(task.id, announce, fx);
         } else {
             let sense = sense.map(|sense| SmallVec::from_vec(sense.encode(format))).unwrap_or_default();
             fx.push(Effect::Complete(Completion { task: task.id, status, sense, data_length }));
@@ -433,14 +442,25 @@ impl Lu {
     }
 
     /// Takes a task out of everything that knows it.
-    pub(super) fn retire(&mut self, key: Key, fx: &mut Effects) -> Option<Task> {
-        let task = self.tasks.remove(key)?;
-        self.count_ended(&task);
+    #[inline]
+    pub(super) fn retire(&mut self, key: Key, fx: &mut Effects) -> Option<Retired> {
+        let (task, ticket, access, begun_us) = self.tasks.drop_with(key, |task| {
+            let copy = match &task.work {
+                Work::Populate(populating) => Some(populating.record),
+                _ => None,
+            };
+            let waiters = std::mem::take(&mut task.waiters);
+            let retired = Retired { id: task.id, aborted: task.aborted, copy, waiters };
+            (retired, task.ticket, logs::access(task), task.begun_us)
+        })?;
+        self.count_ended(access, begun_us);
         if self.by_id.get(&task.id) == Some(&key) {
             self.by_id.remove(&task.id);
         }
-        self.set.finish(task.ticket, &mut self.enabled);
-        self.run_enabled();
+        self.set.finish(ticket, &mut self.enabled);
+        if !self.enabled.is_empty() {
+            self.run_enabled();
+        }
         if !self.exclusives.is_empty() {
             self.include(Owner::Task(key), fx);
         }

@@ -34,12 +34,13 @@ pub(super) struct Logs {
 }
 
 /// Which of the general statistics a command belongs to.
-enum Access {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Access {
     Read,
     Write,
 }
 
-fn access(task: &Task) -> Option<Access> {
+pub(super) fn access(task: &Task) -> Option<Access> {
     match task.cdb().first()? {
         0x08 | 0x28 | 0x88 | 0xa8 => Some(Access::Read),
         0x0a | 0x2a | 0x8a | 0xaa | 0x2e | 0x8e | 0xae => Some(Access::Write),
@@ -70,13 +71,13 @@ impl Lu {
     }
 
     /// A task has ended and is counted no more.
-    pub(super) fn count_ended(&mut self, task: &Task) {
+    pub(super) fn count_ended(&mut self, access: Option<Access>, begun_us: u64) {
         let under_way = self.tasks.len() as u64;
         if under_way == 0 {
             self.logs.idle_since = self.clock_us;
         }
-        let time = self.clock_us - task.begun_us;
-        match access(task) {
+        let time = self.clock_us - begun_us;
+        match access {
             Some(Access::Read) => self.statistics.read_time_us += time,
             Some(Access::Write) => self.statistics.write_time_us += time,
             None => return,

@@ -10,7 +10,7 @@ use super::Lu;
 use super::job::Failure;
 use super::ops::Owner;
 use super::slab::Key;
-use super::task::{Announce, Task, Waiter, Work};
+use super::task::{Announce, Retired, Task, Waiter, Work};
 
 /// A task management function whose response waits for the end of the tasks that it aborted.
 #[derive(Debug)]
@@ -174,26 +174,26 @@ impl Lu {
     /// An aborted task has nothing in flight any more.
     pub(super) fn end_aborted(&mut self, key: Key, fx: &mut Effects) {
         let Some(task) = self.retire(key, fx) else { return };
-        if let Work::Populate(populating) = &task.work {
-            self.copies.end(Some(populating.record), Some(Failure::Cancelled));
+        if let Some(record) = task.copy {
+            self.copies.end(Some(record), Some(Failure::Cancelled));
         }
         if let Some(announce) = task.aborted {
-            Self::announce(&task, announce, fx);
+            Self::announce(task.id, announce, fx);
         }
         self.ended(task, fx);
     }
 
-    pub(super) fn announce(task: &Task, announce: Announce, fx: &mut Effects) {
+    pub(super) fn announce(task: TaskId, announce: Announce, fx: &mut Effects) {
         if announce != Announce::Silent {
             fx.push(Effect::Aborted {
-                task: task.id,
+                task,
                 report: announce == Announce::Report || is_active(Mutation::AbortedTaskAnswered),
             });
         }
     }
 
     /// Tells those who waited for the end of a task.
-    pub(super) fn ended(&mut self, task: Task, fx: &mut Effects) {
+    pub(super) fn ended(&mut self, task: Retired, fx: &mut Effects) {
         for waiter in task.waiters {
             self.tell(Some(waiter), fx);
         }

@@ -97,6 +97,7 @@ pub(super) struct Held {
 
 impl Lu {
     /// Asks for a store operation of a task.
+    #[inline]
     pub(super) fn issue(&mut self, task: Key, purpose: Purpose, op: StoreOp, fx: &mut Effects) {
         let Some(owner) = self.tasks.get_mut(task) else { return };
         owner.in_flight += 1;
@@ -109,6 +110,7 @@ impl Lu {
         self.hand_out(Owner::Nobody, nexus, purpose, op, fx);
     }
 
+    #[inline]
     pub(super) fn hand_out(&mut self, owner: Owner, nexus: NexusId, purpose: Purpose, op: StoreOp, fx: &mut Effects) {
         let ranges = ranges_of(&op);
         if !self.tokens.is_empty() && changes_data(&op) {
@@ -328,6 +330,7 @@ impl Lu {
         self.run(fx);
     }
 
+    #[inline]
     fn operation_ended(
         &mut self,
         key: Key,
@@ -417,8 +420,9 @@ impl Lu {
     }
 }
 
+#[inline]
 fn ranges_of(op: &StoreOp) -> Ranges {
-    let one = |offset: u64, length: u64| Ranges::from_iter([(offset, offset + length)]);
+    let one = |offset: u64, length: u64| Ranges::from_buf([(offset, offset + length)]);
     match op {
         StoreOp::Read { offset, length } => one(*offset, u64::from(*length)),
         StoreOp::Write { offset, data, .. } | StoreOp::WriteAtomic { offset, data, .. } => {

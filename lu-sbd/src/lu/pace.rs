@@ -180,10 +180,18 @@ fn bytes_of(op: &StoreOp) -> Option<u64> {
 
 impl Lu {
     /// Hands an operation to the host, or has it wait for its turn.
+    #[inline]
     pub(super) fn send_out(&mut self, key: Key, nexus: NexusId, op: StoreOp, fx: &mut Effects) {
-        if !self.pace.is_idle()
-            && self.clock_us > 0
-            && let Some(bytes) = bytes_of(&op)
+        if self.pace.is_idle() || self.clock_us == 0 {
+            return self.give(key, nexus, op, fx);
+        }
+        self.send_paced(key, nexus, op, fx);
+    }
+
+    /// The same where there are limits.
+    #[inline(never)]
+    fn send_paced(&mut self, key: Key, nexus: NexusId, op: StoreOp, fx: &mut Effects) {
+        if let Some(bytes) = bytes_of(&op)
             && let weight = self.pace.weigh(bytes)
             && !self.pace.admits(self.clock_us, weight)
         {

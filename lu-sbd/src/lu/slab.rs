@@ -39,6 +39,7 @@ impl<T> Slab<T> {
         self.places.len() - self.free.len()
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, value: T) -> Key {
         match self.free.pop() {
             Some(index) => {
@@ -66,6 +67,7 @@ impl<T> Slab<T> {
         if place.generation == key.generation { place.value.as_mut() } else { None }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, key: Key) -> Option<T> {
         let place = self.places.get_mut(key.index as usize)?;
         if place.generation != key.generation {
@@ -75,6 +77,20 @@ impl<T> Slab<T> {
         place.generation = place.generation.wrapping_add(1);
         self.free.push(key.index);
         Some(value)
+    }
+
+    /// Drops a value where it stands; gives back what `last` takes of it. A large value is not moved by that.
+    #[inline]
+    pub(super) fn drop_with<R>(&mut self, key: Key, last: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let place = self.places.get_mut(key.index as usize)?;
+        if place.generation != key.generation {
+            return None;
+        }
+        let result = last(place.value.as_mut()?);
+        place.value = None;
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(key.index);
+        Some(result)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {

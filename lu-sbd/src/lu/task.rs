@@ -49,6 +49,7 @@ pub(super) struct Task {
 }
 
 impl Task {
+    #[inline]
     pub(super) fn new(task: &LuTask<'_>, ticket: TaskKey, begun_us: u64) -> Self {
         let mut cdb = [0; 16];
         let length = task.cdb.len().min(16);
@@ -87,6 +88,16 @@ impl Task {
     pub(super) fn is_alive(&self) -> bool {
         self.failure.is_none() && self.aborted.is_none()
     }
+}
+
+/// What is left of a task that has ended.
+pub(super) struct Retired {
+    pub(super) id: TaskId,
+    /// It was aborted.
+    pub(super) aborted: Option<Announce>,
+    /// The record of the copy that it was about to begin.
+    pub(super) copy: Option<u64>,
+    pub(super) waiters: SmallVec<[Waiter; 1]>,
 }
 
 /// How an aborted task ends.

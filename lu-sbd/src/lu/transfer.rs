@@ -60,6 +60,7 @@ impl Lu {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn start_reads(&mut self, key: Key, lba: u64, blocks: u32, fx: &mut Effects) {
         let lba = if is_active(Mutation::ReadOneBlockOff) { lba + 1 } else { lba };
         let (base, total) = (lba << self.block_shift, u64::from(blocks) << self.block_shift);
@@ -168,6 +169,9 @@ impl Lu {
     /// Goes on with a task of which nothing is in flight.
     pub(super) fn advance(&mut self, key: Key, fx: &mut Effects) {
         let Some(task) = self.tasks.get_mut(key) else { return };
+        if let Work::Read { total } | Work::Finish { total } = task.work {
+            return self.good(key, total, fx);
+        }
         match std::mem::replace(&mut task.work, Work::Running) {
             Work::Waiting => {
                 task.work = Work::Waiting;
@@ -255,6 +259,7 @@ impl Lu {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn good(&mut self, key: Key, data_length: u64, fx: &mut Effects) {
         self.complete(key, Status::GOOD, None, data_length, fx);
     }
