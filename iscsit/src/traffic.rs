@@ -42,11 +42,13 @@ struct Histogram {
 
 impl Histogram {
     fn add(&self, time: Duration) {
-        let micros = u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
+        // Of two numbers of 32 and 64 bits: nanoseconds in one would be 128 bits to divide.
+        let (seconds, fraction) = (time.as_secs(), time.subsec_nanos());
+        let micros = seconds.saturating_mul(1_000_000).saturating_add(fraction.div_ceil(1000).into());
         // 32 µs are the first one, and each further bit of the time is one more.
         let number = (64 - (micros.saturating_sub(1) >> 5).leading_zeros()) as usize;
         self.counts[number.min(LATENCY_BOUNDS)].add(1);
-        self.nanoseconds.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.nanoseconds.add(seconds.saturating_mul(1_000_000_000).saturating_add(fraction.into()));
     }
 
     fn read(&self) -> Latency {

@@ -124,13 +124,13 @@ impl Worker {
     /// This worker's counters of a unit. Most commands are for the unit of the one before.
     pub(super) fn lu_counters(&mut self, lu: &Arc<dyn LogicalUnit>) -> &Counters {
         let address = Arc::as_ptr(lu).cast::<()>() as usize;
-        let current = match self.last_lu.take() {
-            Some(last) if last.0 == address => last,
-            _ => (address, self.find_lu_counters(address, lu)),
-        };
-        &self.last_lu.insert(current).1
+        if self.last_lu.0 != address {
+            self.last_lu = (address, self.find_lu_counters(address, lu));
+        }
+        &self.last_lu.1
     }
 
+    #[cold]
     fn find_lu_counters(&mut self, address: usize, lu: &Arc<dyn LogicalUnit>) -> Arc<Counters> {
         // What is kept weakly keeps its place in memory: an address means one unit.
         if let Some(known) = self.lu_traffic.get(&address) {

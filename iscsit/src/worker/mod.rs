@@ -158,8 +158,8 @@ pub struct Worker {
     shutting_down: bool,
     /// Counters of units by where they are in memory.
     lu_traffic: HashMap<usize, LuTraffic>,
-    /// Those of the unit that was counted last.
-    last_lu: Option<(usize, Arc<Counters>)>,
+    /// Those of the unit that was counted last; before the first, some of no unit.
+    last_lu: (usize, Arc<Counters>),
 }
 
 /// The counters of a unit at one worker.
@@ -221,7 +221,7 @@ impl Worker {
             now: None,
             shutting_down: false,
             lu_traffic: HashMap::new(),
-            last_lu: None,
+            last_lu: (0, Arc::default()),
         }
     }
 
