@@ -305,6 +305,32 @@ fn buffer(make: impl FnOnce() -> BytesMut) -> BytesMut {
     make().split()
 }
 
+/// Reads of up to this many bytes are asked for ahead: those of a batch of commands fit a cache together.
+#[cfg(target_arch = "x86_64")]
+const HINTED_BYTES: usize = 16 << 10;
+
+/// Has the processor fetch what was lent: it is sent when the other commands of its batch are done, and would be missed in
+/// the cache then.
+#[cfg(target_arch = "x86_64")]
+fn hint(bytes: &[u8]) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    const LINE: usize = 64;
+    if bytes.len() <= HINTED_BYTES {
+        for four in bytes.chunks(4 * LINE) {
+            for line in 0..4 {
+                // SAFETY: a hint reads nothing, wherever it points.
+                #[allow(unsafe_code)]
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(four.as_ptr().wrapping_add(line * LINE).cast());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn hint(_bytes: &[u8]) {}
+
 impl Chunk {
     fn new() -> Self {
         let data = buffer(|| BytesMut::zeroed(CHUNK_BYTES as usize)).freeze();
@@ -353,6 +379,7 @@ impl Chunk {
     fn read(&self, start: usize, end: usize, segments: &mut Segments) {
         let wanted = Self::pages(start, end);
         if self.present & wanted == wanted {
+            hint(&self.data[start..end]);
             segments.push(self.data.slice(start..end));
             return;
         }
