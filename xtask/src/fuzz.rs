@@ -78,6 +78,11 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
         command.args(["+nightly", "fuzz", "run", name]).arg(&corpus).arg(format!("corpus/{name}"));
         command.arg("--").args([&format!("-max_total_time={seconds}"), "-max_len=4096", "-timeout=10"]);
         command.arg("-print_final_stats=1");
+        if name == "state_file" {
+            // The store that configurations are kept in panics over some spoiled files, which is caught and told, and
+            // leaves a few bytes behind each time.
+            command.arg("-detect_leaks=0");
+        }
         command.current_dir(workspace::root().join("fuzz")).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
         // Building comes first, and that may take long on the first run.
         let limit = Duration::from_secs(seconds + 1800);
