@@ -15,6 +15,8 @@ use testkit::initiator::{Command, Initiator, LoginOptions, TcpWire};
 const UNIT_BYTES: u64 = 64 << 20;
 /// Threads that connect and log in.
 const THREADS: usize = 4;
+/// How long the server may take to close what its peers have closed.
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// How many of each.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +89,8 @@ pub struct Outcome {
     pub rows: Vec<(Row, usize)>,
     /// Lines in the server's own log and in the audit log after all attempts.
     pub log_lines: (usize, usize),
+    /// The server before the first came.
+    pub before: Resources,
     /// The server when all are gone.
     pub after: Resources,
 }
@@ -100,6 +104,7 @@ pub fn run(sizes: &Sizes) -> Result<Outcome> {
     let directory = tempfile::tempdir()?;
     let served = Served::start(directory.path())?;
     served.add_unit(&directory.path().join("unit"), UNIT_BYTES, 0)?;
+    let before = served.resources()?;
     let place =
         Place { served: &served, times: Histogram::default(), stop: AtomicBool::new(false), reads: AtomicU64::new(0) };
     let rows = std::thread::scope(|scope| {
@@ -109,10 +114,22 @@ pub fn run(sizes: &Sizes) -> Result<Outcome> {
         neighbour.join().map_err(|_| anyhow::anyhow!("the neighbour panicked"))??;
         rows
     })?;
-    std::thread::sleep(Duration::from_secs(1));
+    let after = settled(&served, before)?;
     let lines = |path: &Path| std::fs::read_to_string(path).unwrap_or_default().lines().count();
     let log_lines = (served.log().lines().count(), lines(&directory.path().join("state/audit.log")));
-    Ok(Outcome { rows, log_lines, after: served.resources()? })
+    Ok(Outcome { rows, log_lines, before, after })
+}
+
+/// The server when it has closed what its peers have, or when it has had the time for that.
+fn settled(served: &Served, before: Resources) -> Result<Resources> {
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        let now = served.resources()?;
+        if now.descriptors <= before.descriptors || Instant::now() > deadline {
+            return Ok(now);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 struct Place<'a> {

@@ -15,6 +15,7 @@ fn crowds_cost_bounded_memory_and_descriptors_and_their_neighbour_is_served() {
         let numbers: Vec<f64> = memory.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         assert!(numbers[1] - numbers[0] < 96.0, "{row}");
     }
+    assert!(said.contains("descriptors: "), "the end is judged: {said}");
     // 500 refused logins leave the allowance of 64 in the audit log, and some lines about the others.
     let audit: usize = said.split("audit log: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(audit < 1500, "{said}");

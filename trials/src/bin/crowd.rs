@@ -34,9 +34,13 @@ fn main() -> ExitCode {
             outcome.rows.iter().for_each(|(row, count)| println!("{}", row.line(*count)));
             let (log, audit) = outcome.log_lines;
             println!(
-                "\nlog: {log} lines, audit log: {audit} lines; {} descriptors at the end",
-                outcome.after.descriptors
+                "\nlog: {log} lines, audit log: {audit} lines; descriptors: {} before, {} after all",
+                outcome.before.descriptors, outcome.after.descriptors
             );
+            if outcome.after.descriptors > outcome.before.descriptors {
+                eprintln!("crowd: the server has not closed what its peers have");
+                return ExitCode::FAILURE;
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
