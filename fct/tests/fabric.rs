@@ -7,8 +7,7 @@ use fct::initiator::{Command, Event, Initiator};
 use fct::soft::{Fabric, FabricConfig, SoftHba, Wire};
 use fct::{Port, PortConfig, PortType};
 use scsi_core::Lun;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use stmf::provider::hba::{PortId, Wwn};
 
 fn attach(fabric: &mut Fabric, seed: u64) -> (fct::soft::WireEnd, Wire) {
@@ -87,44 +86,7 @@ fn a_target_is_found_by_the_name_server_and_lost_by_a_notification() {
     // One cable out: the other session stays.
     wire.set_up(false);
     run(now, &mut fabric, &mut port, &mut [&mut first, &mut second]);
-    let later = now + Duration::from_secs(30);
+    let later = now + std::time::Duration::from_secs(30);
     run(later, &mut fabric, &mut port, &mut [&mut first, &mut second]);
     assert_eq!(aliases(&stmf), expected[..1]);
-}
-
-/// The fabric has a thread of its own, and its port may come back between any two of its steps.
-#[test]
-fn a_link_that_comes_back_while_the_fabric_is_at_work_comes_up() {
-    let mut fabric = Fabric::new(FabricConfig { domain: 1, name: Wwn(0x1000_0000_0000_00ff) });
-    let (end, wire) = attach(&mut fabric, 1);
-    let mut initiator = Initiator::new(Instant::now(), Box::new(SoftHba::new(adapter(INITIATOR), end)), "");
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                fabric.drive(Instant::now());
-                std::thread::yield_now();
-            }
-        });
-        // Sooner than a link service that was lost is noticed, however slow the machine.
-        let deadline = |begun: Instant| begun + Duration::from_secs(15);
-        let stuck = (0..1_000).find(|_| {
-            wire.flap();
-            let begun = Instant::now();
-            loop {
-                let progress = initiator.drive(begun);
-                if events(&mut initiator).iter().any(|event| matches!(event, Event::Up(_))) {
-                    return false;
-                }
-                if Instant::now() > deadline(begun) {
-                    return true;
-                }
-                if !progress {
-                    std::thread::yield_now();
-                }
-            }
-        });
-        stop.store(true, Ordering::Relaxed);
-        assert_eq!(stuck, None, "the link that did not come up");
-    });
 }

@@ -114,12 +114,7 @@ impl Fabric {
         for at in 0..self.ports.len() {
             changed.extend(self.look_at_link(at));
             self.ports[at].engine.handle_timeout(now);
-            while let Some(frame) = self.ports[at].end.receive() {
-                progress = true;
-                // The other end may have come back on another thread, and this is its first frame.
-                changed.extend(self.look_at_link(at));
-                self.route(now, at, frame);
-            }
+            progress |= self.take_frames(now, at, &mut changed);
             while let Some(event) = self.ports[at].engine.poll_event() {
                 progress = true;
                 if let Some(address) = self.serve(now, at, event) {
@@ -139,6 +134,18 @@ impl Fabric {
                 progress = true;
                 let _ = port.end.send(frame);
             }
+        }
+        progress
+    }
+
+    /// Takes what has come to a port; `true` when there was anything.
+    fn take_frames(&mut self, now: Instant, at: usize, changed: &mut BTreeSet<PortId>) -> bool {
+        let mut progress = false;
+        while let Some(frame) = self.ports[at].end.receive() {
+            progress = true;
+            // The other end may have come back on another thread, and this is its first frame.
+            changed.extend(self.look_at_link(at));
+            self.route(now, at, frame);
         }
         progress
     }
@@ -307,5 +314,34 @@ impl Fabric {
             let request = HbaRequest::Request { exchange, service: LinkService::Els, from, to, payload };
             port.engine.handle_request(now, request);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::initiator::{Event, Initiator};
+    use crate::soft::{SoftHba, SoftHbaConfig, Wire};
+
+    #[test]
+    fn a_port_that_comes_back_between_two_looks_at_its_link_stays_logged_in() {
+        let now = Instant::now();
+        let mut fabric = Fabric::new(FabricConfig { domain: 1, name: Wwn(0x1000_0000_0000_0001) });
+        let wire = Wire::new(1);
+        let (ours, theirs) = wire.ends();
+        fabric.attach(theirs);
+        let hba = SoftHba::new(SoftHbaConfig::new(Wwn(0x2100_0000_0000_0001), Wwn(0x2000_0000_0000_0001)), ours);
+        let mut port = Initiator::new(now, Box::new(hba), "");
+        while port.drive(now) | fabric.drive(now) {}
+        assert!(fabric.ports[0].registered.logged_in);
+
+        // The fabric has looked at the link already in this round.
+        wire.flap();
+        port.drive(now);
+        fabric.take_frames(now, 0, &mut BTreeSet::new());
+        while port.drive(now) | fabric.drive(now) {}
+        assert!(fabric.ports[0].registered.logged_in);
+        let events = std::iter::from_fn(|| port.poll_event());
+        assert_eq!(events.filter(|event| matches!(event, Event::Up(_))).count(), 2);
     }
 }
