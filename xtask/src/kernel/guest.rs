@@ -52,6 +52,23 @@ impl Guest {
         Ok(guest)
     }
 
+    /// A machine that boots from its disk and says `mark` when it has.
+    pub(super) fn boot_disk(qemu: &Qemu, mark: &str, more: &[String]) -> Result<Self> {
+        let mut guest = Self::start(qemu, more)?;
+        guest.read_until(mark, BOOT_LIMIT).context("the guest does not boot from its disk")?;
+        Ok(guest)
+    }
+
+    /// Waits until the machine has powered off.
+    pub(super) fn wait_for_end(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while self.machine.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "the guest does not power off; the console shows:\n{}", self.unread);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
     fn start(qemu: &Qemu, arguments: &[String]) -> Result<Self> {
         let mut command = qemu.command();
         // Emulation: it works wherever QEMU does, and what KVM offers in containers and nested machines varies.

@@ -1,9 +1,10 @@
 //! The guest: Debian's kernel and an initramfs of Debian's own programs, from packages that are unpacked and never
 //! installed.
 
+use super::boot_disk;
 use crate::process::capture;
 use crate::workspace;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -97,13 +98,15 @@ const BALLAST: &[&str] = &["boot", "lib/udev/hwdb.d", "usr/share"];
 pub(super) struct Image {
     pub(super) kernel: PathBuf,
     pub(super) initramfs: PathBuf,
+    /// A disk that a machine boots from, to be copied.
+    pub(super) disk: PathBuf,
 }
 
 impl Image {
     /// The image as [`make`](Self::make) left it.
     pub(super) fn made() -> Result<Self> {
         let place = workspace::target_directory()?.join("xtask").join("kernel");
-        Ok(Self { kernel: place.join("vmlinuz"), initramfs: place.join("initramfs") })
+        Ok(Self { kernel: place.join("vmlinuz"), initramfs: place.join("initramfs"), disk: place.join("disk") })
     }
 
     /// Makes the image, or takes the one that was made of the same packages.
@@ -111,25 +114,31 @@ impl Image {
         let place = workspace::target_directory()?.join("xtask").join("kernel");
         fs::create_dir_all(&place).with_context(|| format!("cannot create '{}'", place.display()))?;
         let packages = closure()?;
-        let recipe = format!("{}\n{MODULES:?}\n{INIT}", versions(&packages)?);
+        let tools: BTreeSet<String> = boot_disk::PACKAGES.iter().map(|name| (*name).to_owned()).collect();
+        let all = packages.union(&tools).cloned().collect();
+        let recipe = format!("{}\n{MODULES:?}\n{INIT}\n{}", versions(&all)?, boot_disk::recipe());
         let image = Self::made()?;
         let stamp = place.join("recipe");
         if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe)
             && image.kernel.is_file()
             && image.initramfs.is_file()
+            && image.disk.is_file()
         {
             return Ok(image);
         }
         let _ = fs::remove_file(&stamp);
         let root = place.join("root");
+        let with = place.join("tools");
         unpack(&packages, &place.join("packages"), &root)?;
-        image.furnish(&root)?;
+        unpack(&tools, &place.join("packages"), &with)?;
+        image.furnish(&root, &with)?;
         fs::write(&stamp, recipe)?;
         fs::remove_dir_all(&root)?;
+        fs::remove_dir_all(&with)?;
         Ok(image)
     }
 
-    fn furnish(&self, root: &Path) -> Result<()> {
+    fn furnish(&self, root: &Path, tools: &Path) -> Result<()> {
         let release = only_entry(&root.join("lib/modules"))?;
         fs::copy(root.join("boot").join(format!("vmlinuz-{release}")), &self.kernel).context("no kernel unpacked")?;
         thin_out_modules(root, &release)?;
@@ -139,17 +148,8 @@ impl Image {
         let init = root.join("init");
         fs::write(&init, INIT)?;
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
-        let archive = fs::File::create(&self.initramfs)?;
-        let mut find = Command::new("find").arg(".").current_dir(root).stdout(Stdio::piped()).spawn()?;
-        let names = find.stdout.take().context("find has no output")?;
-        let cpio = Command::new("cpio")
-            .args(["--create", "--format=newc", "--quiet"])
-            .current_dir(root)
-            .stdin(names)
-            .stdout(archive)
-            .status()
-            .context("cannot start cpio")?;
-        ensure!(find.wait()?.success() && cpio.success(), "cpio failed ({cpio})");
+        boot_disk::pack(root, &self.initramfs)?;
+        boot_disk::make(&self.disk, root, &release, &self.kernel, tools).context("cannot make a disk to boot from")?;
         Ok(())
     }
 }
@@ -207,25 +207,33 @@ fn unpack(packages: &BTreeSet<String>, archive: &Path, root: &Path) -> Result<()
 
 /// Leaves of the kernel's modules only those that the guest loads: all of them would be the largest part of the image.
 fn thin_out_modules(root: &Path, release: &str) -> Result<()> {
-    let root_name = root.display().to_string();
-    capture("depmod", &["--basedir", &root_name, release])?;
+    capture("depmod", &["--basedir", &root.display().to_string(), release])?;
+    let kept = root.join("kept");
+    copy_modules(root, release, MODULES, &kept)?;
     let modules = root.join("lib/modules").join(release);
-    let kept = root.join("lib/kept-modules");
-    for module in MODULES {
+    fs::remove_dir_all(&modules)?;
+    fs::rename(kept.join("lib/modules").join(release), &modules)?;
+    fs::remove_dir_all(&kept)?;
+    Ok(())
+}
+
+/// Copies modules, and those that they need, from one system into another.
+pub(super) fn copy_modules(root: &Path, release: &str, names: &[&str], into: &Path) -> Result<()> {
+    let root_name = root.display().to_string();
+    let (modules, copies) = (root.join("lib/modules").join(release), into.join("lib/modules").join(release));
+    for module in names {
         let said = capture("modprobe", &["--dirname", &root_name, "--set-version", release, "--show-depends", module])?;
         for file in said.lines().filter_map(|line| line.strip_prefix("insmod ")).map(str::trim) {
             let from = PathBuf::from(file);
-            let to = kept.join(from.strip_prefix(&modules).with_context(|| format!("'{file}' is elsewhere"))?);
-            fs::create_dir_all(to.parent().unwrap_or(&kept))?;
+            let to = copies.join(from.strip_prefix(&modules).with_context(|| format!("'{file}' is elsewhere"))?);
+            fs::create_dir_all(to.parent().unwrap_or(&copies))?;
             fs::copy(&from, &to)?;
         }
     }
     for list in ["modules.builtin", "modules.order", "modules.builtin.modinfo"] {
-        fs::copy(modules.join(list), kept.join(list))?;
+        fs::copy(modules.join(list), copies.join(list))?;
     }
-    fs::remove_dir_all(&modules)?;
-    fs::rename(&kept, &modules)?;
-    capture("depmod", &["--basedir", &root_name, release])?;
+    capture("depmod", &["--basedir", &into.display().to_string(), release])?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! discovery gives addresses which the guest can reach and one of two paths can be pulled, while nothing of this machine's
 //! network is touched.
 
+mod boot_disk;
 mod cable;
 mod fcoe;
 mod guest;

@@ -89,6 +89,11 @@ pub(super) const STEPS: &[Step] = &[
         run: vhost::machine,
     },
     Step {
+        name: "vhost-user-boot",
+        claim: "a machine with no other disk boots from it by its firmware, and has its root there",
+        run: vhost::boot,
+    },
+    Step {
         name: "vhost-user-restart",
         claim: "the server of such a machine is killed and started again under verified load: no error",
         run: vhost::restart,

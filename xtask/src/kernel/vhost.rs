@@ -1,5 +1,6 @@
 //! The kernel's virtio-scsi over vhost-user: a machine and a server of their own, which share the machine's memory.
 
+use super::boot_disk::BOOTED;
 use super::guest::Guest;
 use super::image::Image;
 use super::lab::Lab;
@@ -38,35 +39,42 @@ impl Machine {
     fn start(qemu: &Qemu, more: &str) -> Result<Self> {
         let scratch = Scratch::new("vhost")?;
         let server = serve(&scratch)?;
-        let arguments = connection(&scratch, more);
-        let guest = Guest::boot_on(qemu, &Image::made()?, &arguments)?;
+        make_group(&scratch)?;
+        add(&scratch, "disk", SIZE, "0")?;
+        let guest = Guest::boot_on(qemu, &Image::made()?, &connection(&scratch, more))?;
         let mut machine = Self { guest, server, scratch };
-        machine.administer(&["stmfadm", "create-hg", "machines"])?;
-        machine.administer(&["stmfadm", "add-hg-member", "-g", "machines", INITIATOR])?;
-        machine.add("disk", SIZE, "0")?;
         machine.guest.run("modprobe virtio_pci && modprobe virtio_scsi")?;
         machine.guest.wait_for("the disk over vhost-user", &disk(0), PATIENCE)?;
         Ok(machine)
     }
 
     fn administer(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(lunette()?);
-        command.args(arguments).env("LUNETTE_SOCKET", self.scratch.join("socket")).stdin(Stdio::null());
-        let output =
-            command.env("LUNETTE_STATE", self.scratch.join("state")).output().context("cannot start lunette")?;
-        let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "'lunette {}' failed: {said}{complained}", arguments.join(" "));
-        Ok(said.into_owned())
+        administer(&self.scratch, arguments)
     }
+}
 
-    /// Makes a unit that the guest sees at this LUN.
-    fn add(&self, file: &str, size: u64, lun: &str) -> Result<String> {
-        let path = self.scratch.join(file).display().to_string();
-        let said = self.administer(&["stmfadm", "create-lu", "-s", &size.to_string(), &path])?;
-        let guid = said.trim().rsplit(' ').next().unwrap_or_default().to_owned();
-        self.administer(&["stmfadm", "add-view", "-n", lun, "-h", "machines", &guid])?;
-        Ok(guid)
-    }
+fn administer(scratch: &Scratch, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(lunette()?);
+    command.args(arguments).env("LUNETTE_SOCKET", scratch.join("socket")).stdin(Stdio::null());
+    let output = command.env("LUNETTE_STATE", scratch.join("state")).output().context("cannot start lunette")?;
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "'lunette {}' failed: {said}{complained}", arguments.join(" "));
+    Ok(said.into_owned())
+}
+
+/// A host group with the guest in it.
+fn make_group(scratch: &Scratch) -> Result<()> {
+    administer(scratch, &["stmfadm", "create-hg", "machines"])?;
+    administer(scratch, &["stmfadm", "add-hg-member", "-g", "machines", INITIATOR]).map(drop)
+}
+
+/// Makes a unit, with what its file holds if there is one, that the guest sees at this LUN.
+fn add(scratch: &Scratch, file: &str, size: u64, lun: &str) -> Result<String> {
+    let path = scratch.join(file).display().to_string();
+    let said = administer(scratch, &["stmfadm", "create-lu", "-s", &size.to_string(), &path])?;
+    let guid = said.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+    administer(scratch, &["stmfadm", "add-view", "-n", lun, "-h", "machines", &guid])?;
+    Ok(guid)
 }
 
 /// A server with the machine's socket, which listens for iSCSI beside it.
@@ -111,6 +119,23 @@ pub(super) fn machine(_: &mut Lab) -> Result<()> {
     with(Machine::start(&Qemu::system()?, "")?, scenario)
 }
 
+/// SeaBIOS, the loader and the kernel each read the disk by drivers of their own; no kernel is given to QEMU.
+pub(super) fn boot(_: &mut Lab) -> Result<()> {
+    let scratch = Scratch::new("vhost")?;
+    let server = serve(&scratch)?;
+    let image = Image::made()?;
+    let size = std::fs::copy(&image.disk, scratch.join("disk")).context("cannot copy the disk")?;
+    make_group(&scratch)?;
+    add(&scratch, "disk", size, "0")?;
+    let mut arguments = connection(&scratch, "").to_vec();
+    if let Some(device) = arguments.last_mut() {
+        device.push_str(",bootindex=1");
+    }
+    let booted =
+        Guest::boot_disk(&Qemu::system()?, BOOTED, &arguments).and_then(|mut guest| guest.wait_for_end(PATIENCE));
+    booted.with_context(|| format!("the server's log:\n{}", server.log()))
+}
+
 /// The server is killed and started again on the same socket while the guest writes and verifies.
 pub(super) fn restart(_: &mut Lab) -> Result<()> {
     let qemu = Qemu::reconnecting().map_err(|reason| Skip(format!("{reason:#}")))?;
@@ -140,7 +165,16 @@ fn scenario(machine: &mut Machine) -> Result<()> {
                --direct=1 --verify=crc32c --verify_fatal=1 --output=/tmp/fio";
     machine.guest.run_within(fio, Duration::from_secs(120))?;
 
-    let second = machine.add("second", 32 * MIB, "7")?;
+    // What went through the port is counted.
+    let status = machine.administer(&["status", "--json"])?;
+    let load = status.split_once("\"load\"").and_then(|(_, load)| load.split_once("\"written_bytes\": "));
+    let written = load.and_then(|(_, number)| number.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok());
+    ensure!(
+        written.is_some_and(|written| written >= 24 * MIB),
+        "the status counts {written:?} bytes written:\n{status}"
+    );
+
+    let second = add(&machine.scratch, "second", 32 * MIB, "7")?;
     machine.guest.wait_for("a unit that was added", &disk(7), PATIENCE)?;
     machine.administer(&["stmfadm", "modify-lu", "-s", &(64 * MIB).to_string(), &second])?;
     let grown = format!("test $(cat /sys/block/$D/size) = {}", 64 * MIB / 512);
