@@ -5,7 +5,7 @@
 //! - [`model`]: everything an administrator configures, as one value; [`config_store`] keeps it on disk.
 //! - [`admin`]: the operations on it, the management API on a Unix socket, and its client.
 //! - [`fc`]: Fibre Channel ports, and how a driver's author adds an adapter.
-//! - `vhost` (feature `vhost-user`): sockets for the monitors of virtual machines on this host.
+//! - `vhost`: sockets for the monitors of virtual machines on this host.
 //! - [`cli`]: `lunette` and the commands of COMSTAR.
 
 pub mod admin;
@@ -21,7 +21,6 @@ pub mod model;
 mod server;
 mod system;
 mod unix_socket;
-#[cfg(feature = "vhost-user")]
 pub mod vhost;
 
 pub use config::{DEFAULT_PORT, ServerConfig, default_socket, default_state};

@@ -8,6 +8,7 @@ use stmf::Guid;
 use stmf::provider::hba::Wwn;
 
 use crate::fc::{FcMode, FcPort};
+use crate::vhost::VhostPort;
 
 /// What is needed to register a logical unit again after a restart. Everything else about it stands in the metadata
 /// beside its data, so that it travels with them.
@@ -34,6 +35,8 @@ pub struct Configuration {
     pub lus: BTreeMap<Guid, LuRecord>,
     /// The Fibre Channel ports, by port name.
     pub fc_ports: BTreeMap<Wwn, FcPort>,
+    /// The ports for virtual machines, by their names as targets.
+    pub vhost_ports: BTreeMap<String, VhostPort>,
     /// The relative target port identifier of each target, by folded name: given once and kept, since persistent
     /// reservations and multipath software know ports by it.
     pub ports: BTreeMap<String, u16>,
@@ -50,6 +53,8 @@ pub struct Transaction {
     pub lus: Vec<(Guid, Option<LuRecord>)>,
     /// Fibre Channel ports to add or to replace (`Some`), or to forget (`None`).
     pub fc_ports: Vec<(Wwn, Option<FcPort>)>,
+    /// Ports for virtual machines to add or to replace (`Some`), or to forget (`None`).
+    pub vhost_ports: Vec<(String, Option<VhostPort>)>,
     /// Relative target port identifiers to give or to free.
     pub ports: Vec<(String, Option<u16>)>,
 }
@@ -61,6 +66,7 @@ impl Transaction {
             && self.iscsi.is_empty()
             && self.lus.is_empty()
             && self.fc_ports.is_empty()
+            && self.vhost_ports.is_empty()
             && self.ports.is_empty()
     }
 }
@@ -84,6 +90,12 @@ impl Configuration {
             match port {
                 Some(port) => self.fc_ports.insert(name, port),
                 None => self.fc_ports.remove(&name),
+            };
+        }
+        for (target, port) in transaction.vhost_ports {
+            match port {
+                Some(port) => self.vhost_ports.insert(target, port),
+                None => self.vhost_ports.remove(&target),
             };
         }
         for (target, port) in transaction.ports {
@@ -120,7 +132,8 @@ impl Configuration {
     pub fn unnumbered_ports(&self) -> Vec<(String, Option<u16>)> {
         let fibre_channel = self.fc_targets().map(FcPort::device_name);
         let iscsi = self.iscsi.targets().flat_map(Self::port_names).map(|(_, kept)| kept);
-        let wanted: BTreeSet<String> = iscsi.chain(fibre_channel).collect();
+        let local = self.vhost_ports.keys().cloned();
+        let wanted: BTreeSet<String> = iscsi.chain(fibre_channel).chain(local).collect();
         let target = |kept: &str| kept.rsplit_once(",t,0x").map_or(kept.to_owned(), |(target, _)| target.to_owned());
         let mut changes: Vec<(String, Option<u16>)> =
             self.ports.keys().filter(|kept| !wanted.contains(&target(kept))).map(|kept| (kept.clone(), None)).collect();

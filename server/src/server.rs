@@ -113,6 +113,8 @@ impl Server {
         let Some(engine) = &self.engine else { return Ok(()) };
         engine.lock().unwrap_or_else(PoisonError::into_inner).attach(Arc::clone(&self.host) as Arc<dyn Live>);
         self.host.follow_fc(engine.lock().unwrap_or_else(PoisonError::into_inner).configuration());
+        #[cfg(feature = "vhost-user")]
+        self.host.follow_vhost(engine.lock().unwrap_or_else(PoisonError::into_inner).configuration());
         let mut portals = self.host.adopt_default_portals(sockets.portals).map_err(StartError::System)?;
         portals.extend(self.host.open_default_portals(&config.portals)?);
         #[cfg(feature = "vhost-user")]

@@ -18,6 +18,7 @@ use crate::inflight::Inflight;
 use crate::request::{
     COMMAND_BYTES, CommandHeader, Control, MANAGEMENT_BYTES, RESPONSE_BYTES, Response, managed, response,
 };
+use crate::traffic::Traffic;
 use crate::{CONTROL_QUEUE, EVENT_QUEUE};
 
 /// Indices of queues whose driver is to be interrupted.
@@ -99,6 +100,7 @@ struct Request {
     /// Bytes of data written to the guest.
     written: u64,
     is_read: bool,
+    opcode: u8,
 }
 
 /// The device that a guest sees: a session on one side, queues on the other.
@@ -121,6 +123,7 @@ pub struct Device {
     map: Arc<LunMap>,
     events: Events,
     tells: bool,
+    traffic: Traffic,
     faults: VecDeque<Fault>,
     /// Bytes of reads under way.
     reading: u64,
@@ -150,6 +153,7 @@ impl Device {
             questions: HashMap::new(),
             events: Events::new(&map),
             map,
+            traffic: Traffic::default(),
             tells: false,
             faults: VecDeque::new(),
             reading: 0,
@@ -314,6 +318,11 @@ impl Device {
         self.session.termination()
     }
 
+    /// What has gone through the device.
+    pub fn traffic(&self) -> Traffic {
+        Traffic { queue_depth: self.requests.len() as u64, ..self.traffic }
+    }
+
     /// The framework's side of the session.
     pub fn session(&self) -> &Session {
         &self.session
@@ -405,10 +414,11 @@ impl Device {
             pieces: true,
         });
         let id = (lun, header.id);
+        let opcode = header.cdb().first().copied().unwrap_or_default();
         let (expected, is_read) = (data_in.max(data_out), data_in > 0);
         self.ids.insert(id, tag);
         self.reading += data_in;
-        self.requests.insert(tag, Request { place, id, expected, written: 0, is_read });
+        self.requests.insert(tag, Request { place, id, expected, written: 0, is_read, opcode });
         Ok(())
     }
 
@@ -484,7 +494,7 @@ impl Device {
         if self.ids.get(&request.id) == Some(&tag) {
             self.ids.remove(&request.id);
         }
-        let Request { place, expected, written, is_read, .. } = request;
+        let Request { place, expected, written, is_read, opcode, .. } = request;
         if is_read {
             self.reading = self.reading.saturating_sub(expected);
         }
@@ -493,10 +503,14 @@ impl Device {
                 let moved = if is_read { written } else { outcome.data_length.min(expected) };
                 let residual = u32::try_from(expected - moved).unwrap_or(u32::MAX);
                 let overran = outcome.is_good() && outcome.data_length > expected;
+                self.traffic.count(opcode, moved, Some(outcome.status));
                 let code = if overran { Response::OVERRUN } else { Response::OK };
                 response(code, outcome.status, &outcome.sense_bytes, residual)
             }
-            None => response(Response::ABORTED, Status::GOOD, &[], 0),
+            None => {
+                self.traffic.count(opcode, 0, None);
+                response(Response::ABORTED, Status::GOOD, &[], 0)
+            }
         };
         self.answer(memory, &place, &bytes, written);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,6 +13,7 @@ use zeroize::ZeroizeOnDrop;
 
 use super::fibre_channel::FcPortInfo;
 use super::live::{DataPath, ObjectState, SessionInfo, Statistics, Traffic};
+use super::vhost::VhostPortInfo;
 
 /// One operation. Over HTTP it is `POST /v1/<operation>` with the parameters as a JSON object.
 ///
@@ -297,6 +299,25 @@ pub enum Request {
         plugged: bool,
     },
 
+    /// Makes a port for a virtual machine: a socket to which its monitor connects (vhost-user-scsi).
+    CreateVhostPort {
+        /// The socket: an absolute path.
+        path: PathBuf,
+        /// What it is called as a target; made of the socket's name if missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+        /// What the guest is called as an initiator; made of the socket's name if missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        initiator: Option<String>,
+    },
+    /// Forgets a port for a virtual machine and closes its socket.
+    DeleteVhostPort {
+        /// Its socket, or its name as a target.
+        port: String,
+    },
+    /// Lists the ports for virtual machines by their names as targets.
+    ListVhostPorts {},
+
     /// Lists the sessions, the oldest first.
     ListSessions {},
     /// Ends a session.
@@ -548,6 +569,8 @@ pub enum Answer {
     Defaults(DefaultsInfo),
     /// Fibre Channel ports.
     FcPorts(Vec<FcPortInfo>),
+    /// Ports for virtual machines.
+    VhostPorts(Vec<VhostPortInfo>),
     /// Sessions.
     Sessions(Vec<SessionInfo>),
     /// Counters.
@@ -624,6 +647,9 @@ pub struct StatusReport {
     /// The Fibre Channel ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fc_ports: Vec<FcPortInfo>,
+    /// The ports for virtual machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vhost_ports: Vec<VhostPortInfo>,
     /// The sessions.
     pub sessions: Vec<SessionInfo>,
     /// What needs an administrator's attention.

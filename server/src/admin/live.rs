@@ -23,6 +23,8 @@ pub struct LocalPort {
     pub initiator: String,
     /// Where it is reached.
     pub path: std::path::PathBuf,
+    /// Why it cannot be reached there now.
+    pub problem: Option<String>,
 }
 
 /// The live objects: logical units, targets and sessions of a running server.
@@ -112,7 +114,7 @@ pub trait Live: Send + Sync {
         Vec::new()
     }
 
-    /// Ports that stand in no configuration: sockets for virtual machines, given at the server's start.
+    /// Sockets for virtual machines: those of the configuration and those that were given at the server's start.
     fn local_ports(&self) -> Vec<LocalPort> {
         Vec::new()
     }

@@ -16,6 +16,7 @@ mod http;
 mod live;
 mod metrics;
 mod openapi;
+mod vhost;
 
 pub use api::*;
 pub use client::{Client, ClientError};
@@ -26,3 +27,4 @@ pub use http::{ManagementServer, serve};
 pub use live::{DataPath, Latency, Live, LiveError, LocalPort, ObjectState, SessionInfo, Statistics, Traffic};
 pub use metrics::MetricsServer;
 pub use openapi::document as openapi;
+pub use vhost::VhostPortInfo;

@@ -15,6 +15,7 @@ use super::fc::FcCommand;
 use super::help;
 use super::stmfadm::{done, unexpected};
 use super::terminal::{colour, complain, ctime, print, print_error, print_json};
+use super::vhost::VhostCommand;
 use crate::admin::{Answer, ApiError, ErrorKind, Explanation, LuInfo, Request, SessionInfo, StatusReport, Traffic};
 use crate::config_store::ConfigStore;
 use crate::default_state;
@@ -74,6 +75,9 @@ enum Command {
     /// Fibre Channel ports, as far as COMSTAR has no command for it.
     #[command(subcommand)]
     Fc(FcCommand),
+    /// Ports for virtual machines on this host (vhost-user-scsi).
+    #[command(subcommand)]
+    Vhost(VhostCommand),
     /// The configuration as a TOML document.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -104,9 +108,10 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(super) poll_us: u32,
     /// A socket for the monitor of a virtual machine on this host (vhost-user-scsi); may be given several times. The guest
-    /// is an initiator by the name given, or one made of the socket's.
+    /// is an initiator by the name given, or one made of the socket's. For this run of the server only: 'lunette vhost
+    /// create-port' makes one that is kept.
     #[cfg(feature = "vhost-user")]
-    #[arg(long = "vhost-user", value_name = "PATH[,initiator=NAME]")]
+    #[arg(long = "vhost-user", value_name = "PATH[,initiator=NAME][,target=NAME]")]
     pub(super) vhost_users: Vec<crate::vhost::VhostPort>,
     /// What to log: error, warn, info, debug, trace, or by module as in 'warn,lunette_server=debug'.
     #[arg(long, value_name = "FILTER", default_value = "info")]
@@ -277,6 +282,7 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
             change(&mut backend, Request::ClearReservations { lu }, json)
         }
         Command::Fc(command) => super::fc::run(&mut backend, command),
+        Command::Vhost(command) => super::vhost::run(&mut backend, command),
         Command::Config(command) => config(&mut backend, &places, command),
         Command::Man { dir } => man(&dir),
         Command::Completions { shell } => {
@@ -378,6 +384,12 @@ fn status_text(report: &StatusReport, earlier: Option<(&Traffic, Duration)>) -> 
         let _ = writeln!(text, "\n{bold}fibre channel{plain}");
         for port in &report.fc_ports {
             let _ = writeln!(text, "  {}", super::fc::line(port));
+        }
+    }
+    if !report.vhost_ports.is_empty() {
+        let _ = writeln!(text, "\n{bold}virtual machines{plain}");
+        for port in &report.vhost_ports {
+            let _ = writeln!(text, "  {}", super::vhost::line(port));
         }
     }
     let _ = writeln!(text, "\n{bold}sessions{plain}");

@@ -16,6 +16,7 @@ mod secret;
 mod serve;
 mod stmfadm;
 mod terminal;
+mod vhost;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

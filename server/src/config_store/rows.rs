@@ -13,6 +13,7 @@ use stmf::provider::hba::Wwn;
 use super::LoadProblem;
 use crate::fc::FcPort;
 use crate::model::{Configuration, LuRecord, Transaction};
+use crate::vhost::VhostPort;
 
 /// One object as it is stored. Secrets stand in clear text: the file is its owner's alone, and CHAP needs them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,7 @@ pub(super) enum Row {
     IscsiDefaults(DefaultsRow),
     Lu(LuRecord),
     FcPort(FcPort),
+    VhostPort(VhostPort),
     Port { target: String, number: u16 },
 }
 
@@ -92,6 +94,7 @@ impl Row {
             Self::IscsiDefaults(_) => DEFAULTS_KEY.into(),
             Self::Lu(record) => lu_key(record.guid),
             Self::FcPort(port) => fc_port_key(port.port_name),
+            Self::VhostPort(port) => vhost_port_key(&port.target),
             Self::Port { target, .. } => port_key(target),
         }
     }
@@ -117,6 +120,10 @@ fn lu_key(guid: stmf::Guid) -> String {
 
 fn fc_port_key(name: Wwn) -> String {
     format!("fc-port/{name}")
+}
+
+fn vhost_port_key(target: &str) -> String {
+    format!("vhost-port/{target}")
 }
 
 fn port_key(target: &str) -> String {
@@ -149,6 +156,9 @@ pub(super) fn edits(transaction: &Transaction) -> Vec<(String, Option<Row>)> {
     for (name, port) in &transaction.fc_ports {
         edits.push((fc_port_key(*name), port.clone().map(Row::FcPort)));
     }
+    for (target, port) in &transaction.vhost_ports {
+        edits.push((vhost_port_key(target), port.clone().map(Row::VhostPort)));
+    }
     for (target, number) in &transaction.ports {
         let row = number.map(|number| Row::Port { target: target.clone(), number });
         edits.push((port_key(target), row));
@@ -175,6 +185,9 @@ pub(super) fn assemble(rows: Vec<Row>) -> (Configuration, Vec<LoadProblem>) {
             }
             Row::FcPort(port) => {
                 configuration.fc_ports.insert(port.port_name, port);
+            }
+            Row::VhostPort(port) => {
+                configuration.vhost_ports.insert(port.target.clone(), port);
             }
             Row::Port { target, number } if number > 0 && numbers.insert(number) => {
                 configuration.ports.insert(target, number);

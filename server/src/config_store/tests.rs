@@ -90,11 +90,13 @@ fn everything(configuration: &Configuration) -> Transaction {
     });
     let (port_name, node_name) = (Wwn(0x2100_001b_320e_fd58), Wwn(0x2000_001b_320e_fd58));
     let port = FcPort::new(port_name, node_name, FcMode::Target, "softfc").option("fabric", "one");
+    let machine = crate::vhost::VhostPort::new("/run/lunette/web.sock");
     Transaction {
         stmf: Some(stmf.unwrap()),
         iscsi: vec![group, target, initiator],
         lus: vec![(lu(1), Some(LuRecord { guid: lu(1), file: "/srv/disk1".into(), meta: None }))],
         fc_ports: vec![(port.port_name, Some(port))],
+        vhost_ports: vec![(machine.target.clone(), Some(machine))],
         ports: vec![(name, Some(1))],
     }
 }

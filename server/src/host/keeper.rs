@@ -99,7 +99,7 @@ fn run(host: &Weak<Host>, shared: &Shared) {
         let Some(host) = host.upgrade() else { return };
         let ending = host.see_off();
         host.follow_isns();
-        let retry = host.retry_fc();
+        let retry = host.retry_fc() | host.retry_vhost();
         let care = host.portals_need_care();
         if care {
             host.refresh_advertised();

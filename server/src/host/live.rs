@@ -26,6 +26,10 @@ impl Live for Host {
         if !transaction.fc_ports.is_empty() {
             self.follow_fc(configuration);
         }
+        #[cfg(feature = "vhost-user")]
+        if !transaction.vhost_ports.is_empty() {
+            self.follow_vhost(configuration);
+        }
         if !transaction.iscsi.is_empty() || !transaction.ports.is_empty() {
             self.tell_ports(configuration);
         }
@@ -126,6 +130,8 @@ impl Live for Host {
             targets: report.targets.into_iter().map(|(target, traffic)| (target, traffic.into())).collect(),
             sessions: report.sessions.into_iter().map(|(session, traffic)| (session, traffic.into())).collect(),
         };
+        #[cfg(feature = "vhost-user")]
+        let fibre_channel = fibre_channel.into_iter().chain(self.vhost.traffic());
         for (target, traffic, sessions) in fibre_channel {
             statistics.targets.insert(target, traffic);
             statistics.sessions.extend(sessions);
@@ -147,7 +153,7 @@ impl Live for Host {
 
     #[cfg(feature = "vhost-user")]
     fn local_ports(&self) -> Vec<crate::admin::LocalPort> {
-        self.list_vhost()
+        self.vhost.list()
     }
 
     fn fc_target(&self, name: &str) -> Option<(String, Option<String>)> {

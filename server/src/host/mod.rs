@@ -219,6 +219,10 @@ impl Host {
             let number = configuration.ports.get(&name).map(|number| (name.clone(), *number));
             self.stmf.set_target_ports(&name, number.as_slice());
         }
+        for name in configuration.vhost_ports.keys() {
+            let number = configuration.ports.get(name).map(|number| (name.clone(), *number));
+            self.stmf.set_target_ports(name, number.as_slice());
+        }
     }
 
     /// The framework.
@@ -309,15 +313,21 @@ impl Host {
         self.vhost.open(port, &self.surroundings)
     }
 
+    /// Opens the ports for virtual machines that the configuration has, and follows its changes. Called when logical
+    /// units are up.
     #[cfg(feature = "vhost-user")]
-    fn list_vhost(&self) -> Vec<crate::admin::LocalPort> {
-        let ports = self.vhost.list().into_iter();
-        let info = |port: crate::vhost::VhostPort| crate::admin::LocalPort {
-            target: port.target(),
-            initiator: port.initiator,
-            path: port.path,
-        };
-        ports.map(info).collect()
+    pub(crate) fn follow_vhost(&self, configuration: &Configuration) {
+        self.vhost.follow(&configuration.vhost_ports, &self.surroundings);
+        self.tell_ports(configuration);
+        self.keeper.wake();
+    }
+
+    /// Tries again what could not be opened; `true` while there is something.
+    fn retry_vhost(&self) -> bool {
+        #[cfg(feature = "vhost-user")]
+        return self.vhost.retry(&self.surroundings);
+        #[cfg(not(feature = "vhost-user"))]
+        false
     }
 
     /// Whether every thread of the data path still does what it is asked. Waits for them, a few seconds at most.

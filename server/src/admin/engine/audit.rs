@@ -4,6 +4,7 @@ use iscsit::config::{Change, Initiator, Target};
 use stmf::config::{Edit, GroupKind, Row};
 
 use crate::model::{Configuration, Transaction};
+use crate::vhost::VhostPort;
 
 /// What a transaction changes, a line for each thing.
 pub(super) fn lines(before: &Configuration, transaction: &Transaction) -> Vec<String> {
@@ -27,6 +28,14 @@ pub(super) fn lines(before: &Configuration, transaction: &Transaction) -> Vec<St
                 format!("Fibre Channel port {name} is a {:?} of {}{}", port.mode, port.driver, settings(&options))
             }
             None => format!("Fibre Channel port {name} is deleted"),
+        });
+    }
+    for (target, port) in &transaction.vhost_ports {
+        lines.push(match port {
+            Some(VhostPort { path, initiator, .. }) => {
+                format!("vhost-user port {target} is {} for the machine {initiator}", path.display())
+            }
+            None => format!("vhost-user port {target} is deleted"),
         });
     }
     lines

@@ -14,6 +14,7 @@ use stmf::config::{Access, AccessState, DefaultState, GroupKind, NewView, PathAc
 use crate::admin::api::{ApiError, ErrorKind};
 use crate::fc::FcPort;
 use crate::model::{Configuration, LuRecord};
+use crate::vhost::VhostPort;
 
 /// The form this program writes and reads.
 const FORMAT: u32 = 1;
@@ -44,6 +45,8 @@ pub(super) struct Document {
     pub(super) initiators: Vec<InitiatorTable>,
     #[serde(rename = "fc-port", skip_serializing_if = "Vec::is_empty")]
     pub(super) fc_ports: Vec<FcPort>,
+    #[serde(rename = "vhost-port", skip_serializing_if = "Vec::is_empty")]
+    pub(super) vhost_ports: Vec<VhostPort>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -115,7 +118,7 @@ pub(super) struct PortalGroupTable {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct TargetTable {
-    name: String,
+    pub(super) name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alias: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,7 +148,7 @@ pub(super) struct InitiatorTable {
 impl Document {
     /// The document of a configuration.
     pub(super) fn of(configuration: &Configuration, with_secrets: bool) -> Self {
-        let Configuration { stmf, iscsi, lus, fc_ports, .. } = configuration;
+        let Configuration { stmf, iscsi, lus, fc_ports, vhost_ports, .. } = configuration;
         // A secret that is no text cannot stand in TOML; it has to be given anew.
         let secret = |secret: &Option<iscsi::Secret>| {
             let secret = secret.as_ref().filter(|_| with_secrets)?;
@@ -201,6 +204,7 @@ impl Document {
                 })
                 .collect(),
             fc_ports: fc_ports.values().cloned().collect(),
+            vhost_ports: vhost_ports.values().cloned().collect(),
             portal_groups: iscsi
                 .portal_groups()
                 .map(|group| PortalGroupTable {

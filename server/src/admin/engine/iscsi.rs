@@ -15,7 +15,7 @@ use crate::admin::api::{
     ApiError, DefaultsInfo, DefaultsSettings, Done, ErrorKind, Field, InitiatorInfo, InitiatorSettings, PortInfo,
     PortalGroupInfo, RedirectSettings, SecretText, TargetInfo, TargetSettings,
 };
-use crate::admin::live::{LocalPort, ObjectState, SessionInfo};
+use crate::admin::live::{ObjectState, SessionInfo};
 use crate::model::Transaction;
 
 /// Ports unless others are given.
@@ -30,6 +30,10 @@ impl Engine {
         getrandom::fill(&mut random)
             .map_err(|error| ApiError::new(ErrorKind::Internal, format!("no random numbers: {error}")))?;
         let (name, change) = self.configuration.iscsi.plan_create_target(&patch, random)?;
+        if self.is_local(name.as_str()) {
+            return Err(ApiError::new(ErrorKind::Exists, format!("{name}: there is a vhost-user port of this name"))
+                .hint("'lunette vhost list' shows the ports"));
+        }
         let port = self
             .configuration
             .free_port()
@@ -235,32 +239,10 @@ impl Engine {
         };
         let targets = self.configuration.iscsi.targets().map(|target| (number(target), info(target)));
         let mut ports: Vec<_> = targets.chain(self.list_fc_targets(&sessions)).collect();
-        ports.extend(self.local_ports().into_iter().map(|port| (None, self.local_port(port, &sessions))));
+        ports.extend(self.list_local_targets(&sessions));
         // The newest first, by the number each was given at its creation.
         ports.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         ports.into_iter().map(|(_, port)| port).collect()
-    }
-
-    /// Ports of virtual machines on this host.
-    pub(super) fn local_ports(&self) -> Vec<LocalPort> {
-        self.live.as_ref().map(|live| live.local_ports()).unwrap_or_default()
-    }
-
-    /// Whether a port of that folded name is one of them.
-    pub(super) fn is_local(&self, folded: &str) -> bool {
-        self.local_ports().iter().any(|port| port.target == folded)
-    }
-
-    fn local_port(&self, port: LocalPort, sessions: &[SessionInfo]) -> PortInfo {
-        let name = port.target;
-        PortInfo {
-            state: self.live.as_ref().and_then(|live| live.target_state(&name)).unwrap_or(ObjectState::Offline),
-            provider: "vhost-user".into(),
-            alias: Some(port.path.display().to_string()),
-            protocol: "vhost-user".into(),
-            sessions: sessions.iter().filter(|session| session.target == name).cloned().collect(),
-            name,
-        }
     }
 
     pub(super) fn set_port_state(&mut self, target: &str, online: bool) -> Result<Done, ApiError> {

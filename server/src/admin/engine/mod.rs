@@ -10,6 +10,7 @@ mod lus;
 mod report;
 mod transfer;
 mod unit;
+mod vhost;
 mod views;
 mod warnings;
 
@@ -227,6 +228,11 @@ impl Engine {
             Request::ListFcPorts { units } => Ok(Answer::FcPorts(self.list_fc_ports(units))),
             Request::ResetFcLink { port } => self.reset_fc_link(&port).map(Answer::Done),
             Request::SetFcLink { port, plugged } => self.set_fc_link(&port, plugged).map(Answer::Done),
+            Request::CreateVhostPort { path, target, initiator } => {
+                self.create_vhost_port(path, target.as_deref(), initiator.as_deref()).map(Answer::Done)
+            }
+            Request::DeleteVhostPort { port } => self.delete_vhost_port(&port).map(Answer::Done),
+            Request::ListVhostPorts {} => Ok(Answer::VhostPorts(self.list_vhost_ports())),
             Request::ListSessions {} => Ok(Answer::Sessions(self.sessions())),
             Request::KillSession { id } => self.kill_session(id).map(Answer::Done),
             Request::Statistics {} => self.statistics().map(Answer::Statistics),

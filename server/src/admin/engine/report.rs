@@ -48,6 +48,7 @@ impl Engine {
         }
         warnings.extend(self.live.iter().flat_map(|live| live.troubles()));
         warnings.extend(self.fc_troubles());
+        warnings.extend(self.vhost_troubles());
         let (service, targets) = (self.service_state(), self.list_targets());
         let load = self.live.as_ref().map(|live| {
             let mut load = Traffic::default();
@@ -55,7 +56,8 @@ impl Engine {
             load
         });
         let fc_ports = self.list_fc_ports(false);
-        StatusReport { service, data_path, load, lus, targets, fc_ports, sessions, warnings }
+        let vhost_ports = self.list_vhost_ports();
+        StatusReport { service, data_path, load, lus, targets, fc_ports, vhost_ports, sessions, warnings }
     }
 
     /// Counters: of units from the units themselves, of targets from the live objects.

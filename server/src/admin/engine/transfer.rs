@@ -43,6 +43,7 @@ impl Engine {
         let (more, iscsi) = difference(&self.configuration.iscsi, &wanted);
         lines.extend(more);
         let fc_ports = self.plan_fc_ports(&document, &mut lines)?;
+        let vhost_ports = self.plan_vhost_ports(&document, &mut lines)?;
         if dry_run || lines.is_empty() {
             return Ok(lines);
         }
@@ -56,7 +57,7 @@ impl Engine {
             }
         }
         let changed: Vec<_> = lus.iter().map(|(guid, _)| *guid).collect();
-        let committed = self.commit(Transaction { stmf: Some(stmf), iscsi, lus, fc_ports, ports });
+        let committed = self.commit(Transaction { stmf: Some(stmf), iscsi, lus, fc_ports, vhost_ports, ports });
         self.number_ports();
         for guid in changed {
             match self.configuration.lus.get(&guid) {
@@ -136,6 +137,37 @@ impl Engine {
         Ok(edits)
     }
 
+    /// The ports for virtual machines that come, go, or change.
+    fn plan_vhost_ports(&self, document: &Document, lines: &mut Vec<String>) -> Result<VhostEdits, ApiError> {
+        let (mut wanted, mut paths) = (BTreeMap::new(), HashSet::new());
+        for port in &document.vhost_ports {
+            self.check_vhost_port(port)?;
+            let target = &port.target;
+            if wanted.insert(target, port).is_some() || !paths.insert(&port.path) {
+                let reason = format!("vhost-port {target} or its socket comes twice");
+                return Err(ApiError::new(ErrorKind::Invalid, reason).hint("one [[vhost-port]] for each socket"));
+            }
+            if document.targets.iter().any(|other| other.name.eq_ignore_ascii_case(target)) {
+                let reason = format!("vhost-port {target} has the name of a target");
+                return Err(ApiError::new(ErrorKind::Invalid, reason).hint("give one of them another name"));
+            }
+        }
+        let present = &self.configuration.vhost_ports;
+        let mut edits = Vec::new();
+        for target in present.keys().filter(|target| !wanted.contains_key(target)) {
+            lines.push(format!("delete vhost-port {target}"));
+            edits.push((target.clone(), None));
+        }
+        for (target, port) in wanted {
+            match present.get(target) {
+                Some(old) if old == port => continue,
+                old => lines.push(format!("{} vhost-port {target}", if old.is_some() { "change" } else { "create" })),
+            }
+            edits.push((target.clone(), Some(port.clone())));
+        }
+        Ok(edits)
+    }
+
     /// Relative target port identifiers for the targets that come and go.
     fn plan_ports(&self, changes: &[iscsit::config::Change]) -> Vec<(String, Option<u16>)> {
         let mut draft = self.configuration.ports.clone();
@@ -170,6 +202,9 @@ impl Engine {
 
 /// Fibre Channel ports to add or replace, and to forget.
 type FcEdits = Vec<(stmf::provider::hba::Wwn, Option<crate::fc::FcPort>)>;
+
+/// Ports for virtual machines to add or replace, and to forget.
+type VhostEdits = Vec<(String, Option<crate::vhost::VhostPort>)>;
 
 /// Logical units to add or replace, and to forget.
 type LuEdits = Vec<(Guid, Option<crate::model::LuRecord>)>;

@@ -109,7 +109,7 @@ impl FcPorts {
 }
 
 /// What has gone through a target, by name, and through its sessions.
-type TargetTraffic = (String, Traffic, Vec<(u64, Traffic)>);
+pub(super) type TargetTraffic = (String, Traffic, Vec<(u64, Traffic)>);
 
 impl Host {
     /// Opens the adapters of the configuration and follows its changes. Called when logical units are up, so that an

@@ -73,6 +73,11 @@ impl Frontend {
         self.device.termination()
     }
 
+    /// What has gone through the session, and the session's number.
+    pub(super) fn traffic(&self) -> (u64, vhost_scsi::Traffic) {
+        (self.device.session().stmf_session().nexus().id.0, self.device.traffic())
+    }
+
     /// Queues that were stopped because they make no sense.
     pub(super) fn faults(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.device.poll_fault()).map(|fault| fault.to_string()).collect()

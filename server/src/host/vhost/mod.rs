@@ -3,7 +3,8 @@
 mod frontend;
 mod memory;
 
-use super::fc::Surroundings;
+use super::fc::{Surroundings, TargetTraffic};
+use crate::admin::{LocalPort, Traffic};
 use crate::audit;
 use crate::driver::{BlockingJob, Flood, Wake};
 use crate::unix_socket;
@@ -11,6 +12,7 @@ use crate::vhost::VhostPort;
 use frontend::{Frontend, QUEUE_SIZE, QUEUES};
 use lunette_loopback::Port;
 use scsi_core::ProtocolId;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -20,36 +22,115 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use stmf::TargetInfo;
+use stmf::{StmfError, TargetInfo, Termination};
 use vhost::vhost_user::BackendReqHandler;
 use vhost_scsi::{Device, Limits};
 
-/// All ports of a server.
+/// How long what is under way may hold up the end of a port.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// All ports of a server, by their names as targets.
 #[derive(Default)]
-pub(super) struct VhostPorts(Mutex<Vec<Runner>>);
+pub(super) struct VhostPorts(Mutex<BTreeMap<String, Entry>>);
+
+struct Entry {
+    port: VhostPort,
+    /// Whether it is in the configuration.
+    kept: bool,
+    runner: Result<Runner, String>,
+}
 
 impl VhostPorts {
-    /// Opens a port.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a port for this run of the server.
     pub(super) fn open(&self, port: &VhostPort, surroundings: &Surroundings) -> io::Result<()> {
+        let mut ports = self.lock();
+        match ports.get(&port.target) {
+            // It is in the configuration as well.
+            Some(entry) if entry.port == *port => return Ok(()),
+            Some(_) => return Err(io::Error::other(format!("there is another port named {}", port.target))),
+            None => {}
+        }
         let runner = Runner::start(port, surroundings)?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(runner);
+        ports.insert(port.target.clone(), Entry { port: port.clone(), kept: false, runner: Ok(runner) });
         Ok(())
     }
 
+    /// Opens and closes ports until those of the configuration are open.
+    pub(super) fn follow(&self, wanted: &BTreeMap<String, VhostPort>, surroundings: &Surroundings) {
+        let mut ports = self.lock();
+        // What goes, goes first: what comes may have its socket.
+        ports.retain(|target, entry| !entry.kept || wanted.get(target) == Some(&entry.port));
+        for (target, port) in wanted {
+            ports.entry(target.clone()).or_insert_with(|| {
+                let runner = Runner::start(port, surroundings).map_err(|error| error.to_string());
+                if let Err(reason) = &runner {
+                    tracing::warn!("vhost-user port {}: {reason}", port.path.display());
+                }
+                Entry { port: port.clone(), kept: true, runner }
+            });
+        }
+    }
+
+    /// Tries ports again that could not be opened; `true` while there are any.
+    pub(super) fn retry(&self, surroundings: &Surroundings) -> bool {
+        let mut ports = self.lock();
+        let mut left = false;
+        for entry in ports.values_mut().filter(|entry| entry.runner.is_err()) {
+            entry.runner = Runner::start(&entry.port, surroundings).map_err(|error| error.to_string());
+            left |= entry.runner.is_err();
+        }
+        left
+    }
+
     /// The ports.
-    pub(super) fn list(&self) -> Vec<VhostPort> {
-        let runners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        runners.iter().map(|runner| runner.port.clone()).collect()
+    pub(super) fn list(&self) -> Vec<LocalPort> {
+        let info = |Entry { port, runner, .. }: &Entry| LocalPort {
+            target: port.target.clone(),
+            initiator: port.initiator.clone(),
+            path: port.path.clone(),
+            problem: runner.as_ref().err().cloned(),
+        };
+        self.lock().values().map(info).collect()
+    }
+
+    /// What has gone through the ports and their sessions.
+    pub(super) fn traffic(&self) -> Vec<TargetTraffic> {
+        let ports = self.lock();
+        let open = ports.iter().filter_map(|(target, entry)| Some((target, entry.runner.as_ref().ok()?)));
+        let traffic = open.map(|(target, runner)| {
+            let counted = *runner.shared.counted();
+            let (id, now) = counted.session.unzip();
+            let now = now.unwrap_or_default();
+            let session = id.map(|id| (id, traffic(now)));
+            (target.clone(), traffic(now.with(counted.earlier)), session.into_iter().collect())
+        });
+        traffic.collect()
     }
 
     /// Closes all: guests find their disks gone until the sockets are back.
     pub(super) fn shut_down(&self) {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        std::mem::take(&mut *self.lock());
+    }
+}
+
+fn traffic(counted: vhost_scsi::Traffic) -> Traffic {
+    Traffic {
+        reads: counted.reads,
+        writes: counted.writes,
+        others: counted.others,
+        read_bytes: counted.read_bytes,
+        written_bytes: counted.written_bytes,
+        errors: counted.errors,
+        queue_depth: counted.queue_depth,
+        ..Traffic::default()
     }
 }
 
 struct Runner {
-    port: VhostPort,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -57,29 +138,46 @@ struct Runner {
 struct Shared {
     wake: Arc<Wake>,
     stop: AtomicBool,
+    counted: Mutex<Counted>,
+}
+
+/// What has gone through a port.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    /// Through sessions that have ended.
+    earlier: vhost_scsi::Traffic,
+    /// Through the one that there is.
+    session: Option<(u64, vhost_scsi::Traffic)>,
+}
+
+impl Shared {
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Runner {
     fn start(port: &VhostPort, surroundings: &Surroundings) -> io::Result<Self> {
-        let shared = Arc::new(Shared { wake: Arc::new(Wake::new()?), stop: AtomicBool::new(false) });
+        let (stop, counted) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { wake: Arc::new(Wake::new()?), stop, counted });
         let socket = Socket::bind(&port.path)?;
         let info = TargetInfo {
-            name: port.target(),
+            name: port.target.clone(),
             protocol: ProtocolId::NONE,
             alias: Some(port.path.display().to_string()),
             provider: "vhost-user".into(),
         };
         let target = Port::with(&surroundings.stmf, info).map_err(io::Error::other)?;
         tracing::info!(path = %port.path.display(), initiator = %port.initiator, "listening for virtual machines");
-        let (run, surroundings, of_thread) = (Arc::clone(&shared), surroundings.clone(), port.clone());
+        let (run, surroundings, port) = (Arc::clone(&shared), surroundings.clone(), port.clone());
         let thread = thread::Builder::new().name("lunette-vhost".into()).spawn(move || {
             let on_failure = Arc::clone(&surroundings.on_failure);
-            let mut turns = Turns::new(of_thread, target, socket, surroundings, Arc::clone(&run.wake));
+            let mut turns = Turns::new(port, target, socket, surroundings, Arc::clone(&run.wake));
             if catch_unwind(AssertUnwindSafe(|| turns.run(&run))).is_err() {
                 on_failure();
             }
         })?;
-        Ok(Self { port: port.clone(), shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread) })
     }
 }
 
@@ -152,15 +250,41 @@ impl Turns {
         loop {
             let is_woken = shared.wake.take();
             if shared.stop.load(Ordering::Acquire) {
-                return;
+                return self.close();
             }
             let more = self.turn(is_woken);
+            self.count(shared);
             let wait = (more || !shared.wake.may_sleep()).then_some(Duration::ZERO);
             let ready = self.sleep(wait);
             for what in ready {
                 self.serve(what);
             }
         }
+    }
+
+    /// Ends the session and takes the target out, so that one of that name may come at once.
+    fn close(&mut self) {
+        if self.monitor.is_some() {
+            self.hang_up("the port is closed");
+        }
+        let (stmf, name) = (&self.surroundings.stmf, self.target.name());
+        let _ = stmf.offline_target(name, Termination::Kill);
+        let deadline = Instant::now() + CLOSING_TIME;
+        while matches!(stmf.unregister_target(name), Err(StmfError::Busy(_))) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn count(&self, shared: &Shared) {
+        let mut counted = shared.counted();
+        let now = self.monitor.as_ref().map(|monitor| monitor.lock().traffic());
+        if let Some((id, traffic)) = counted.session
+            && now.is_none_or(|(now, _)| now != id)
+        {
+            let Counted { earlier, .. } = *counted;
+            counted.earlier = earlier.with(vhost_scsi::Traffic { queue_depth: 0, ..traffic });
+        }
+        counted.session = now;
     }
 
     /// Does what can be done now; `true` if there is more at once.
