@@ -24,7 +24,7 @@ The programs of `cargo xtask bench-peers`.
 
 Usage: lunette-bench target --portal ADDR:PORT [--file PATH] [--size BYTES] [--interface epoll|io_uring]
                             [--poll-us N] [--threads N]
-       lunette-bench raw --portal ADDR:PORT
+       lunette-bench raw --portal ADDR:PORT [--keep-mib N]
        lunette-bench load --portal ADDR:PORT [--iqn NAME] [--lun N] [--pid PID] [--seconds S] [--cpu N]
                           [--fill true] [--span-mib N] WORKLOAD...
 
@@ -84,7 +84,7 @@ fn run() -> Result<()> {
     let arguments = Arguments::parse(words)?;
     match command.as_str() {
         "target" => target::run(&arguments),
-        "raw" => raw::run(arguments.portal()?),
+        "raw" => raw::run(arguments.portal()?, arguments.get("keep-mib")?.unwrap_or(0) << 20),
         "load" => {
             if let Some(cpu) = arguments.get("cpu")? {
                 pin(cpu)?;

@@ -1,7 +1,8 @@
 //! The limit: a server that receives and sends messages of the same sizes as a target does and knows nothing else.
 //!
 //! It reads of a header how long the message is and what to answer, that is all: no task, no store, the same memory in
-//! every answer.
+//! every answer. With a keep it has the one thing of a store that costs memory bandwidth: what it receives is copied to
+//! where it lasts, each connection writing its share of the keep in sequence, and what it sends lies at random places there.
 
 use anyhow::Result;
 use rustix::event::epoll;
@@ -34,16 +35,24 @@ struct Connection {
     sent: usize,
     readable: bool,
     writable: bool,
+    /// Bytes written to the keep, and whose share of it they go to.
+    written: usize,
+    index: usize,
 }
 
-pub(crate) fn run(portal: SocketAddr) -> Result<()> {
+/// Connections that share the keep.
+const SHARES: usize = 8;
+
+/// Serves for good; `keep` is the size of the keep in bytes, 0 for none.
+pub(crate) fn run(portal: SocketAddr, keep: usize) -> Result<()> {
     let listener = TcpListener::bind(portal)?;
     listener.set_nonblocking(true)?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, epoll::EventData::new_u64(u64::MAX), epoll::EventFlags::IN)?;
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut buffer = vec![0; 256 << 10];
-    let payload = vec![0x5a; 1 << 20];
+    // Messages are of at most 1 MiB.
+    let mut payload = vec![0x5a; if keep == 0 { 1 << 20 } else { keep.max(SHARES << 20) }];
     let mut again: Vec<usize> = Vec::new();
     loop {
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 256];
@@ -75,6 +84,8 @@ pub(crate) fn run(portal: SocketAddr) -> Result<()> {
                         sent: 0,
                         readable: false,
                         writable: true,
+                        written: 0,
+                        index,
                     });
                 }
                 continue;
@@ -90,7 +101,7 @@ pub(crate) fn run(portal: SocketAddr) -> Result<()> {
         }
         for index in turns {
             let Some(connection) = connections.get_mut(index).and_then(Option::as_mut) else { continue };
-            match connection.turn(&mut buffer, &payload) {
+            match connection.turn(&mut buffer, &mut payload, keep > 0) {
                 Ok(false) => {}
                 Ok(true) => again.push(index),
                 Err(_) => connections[index] = None,
@@ -101,7 +112,7 @@ pub(crate) fn run(portal: SocketAddr) -> Result<()> {
 
 impl Connection {
     /// Receives and sends; `true`: there is more to do at once.
-    fn turn(&mut self, buffer: &mut [u8], payload: &[u8]) -> Result<bool> {
+    fn turn(&mut self, buffer: &mut [u8], payload: &mut [u8], keeps: bool) -> Result<bool> {
         let mut budget = TURN_BYTES;
         while self.readable && self.answers.len() < MOST_ANSWERS && budget > 0 {
             match rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::empty()) {
@@ -109,7 +120,7 @@ impl Connection {
                 Ok((_, count)) => {
                     self.readable = count == buffer.len();
                     budget = budget.saturating_sub(count);
-                    self.take(&buffer[..count]);
+                    self.take(&buffer[..count], keeps.then_some(&mut *payload));
                 }
                 Err(Errno::AGAIN) => self.readable = false,
                 Err(error) => return Err(error.into()),
@@ -117,15 +128,18 @@ impl Connection {
         }
         let mut budget = TURN_BYTES;
         while self.writable && !self.answers.is_empty() && budget > 0 {
-            let sent = self.send(payload)?;
+            let sent = self.send(payload, keeps)?;
             budget = budget.saturating_sub(sent);
         }
         Ok(self.readable && self.answers.len() < MOST_ANSWERS || self.writable && !self.answers.is_empty())
     }
 
-    fn take(&mut self, mut bytes: &[u8]) {
+    fn take(&mut self, mut bytes: &[u8], mut keep: Option<&mut [u8]>) {
         loop {
             let skipped = self.skip.min(bytes.len());
+            if let Some(keep) = keep.as_deref_mut() {
+                self.keep(keep, &bytes[..skipped]);
+            }
             self.skip -= skipped;
             bytes = &bytes[skipped..];
             if bytes.is_empty() {
@@ -154,7 +168,17 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, payload: &[u8]) -> Result<usize> {
+    /// Copies data to this connection's share of the keep, round and round.
+    fn keep(&mut self, keep: &mut [u8], data: &[u8]) {
+        let share = keep.len() / SHARES;
+        let at = self.written % share;
+        let length = data.len().min(share - at);
+        let begin = self.index % SHARES * share + at;
+        keep[begin..begin + length].copy_from_slice(&data[..length]);
+        self.written += data.len();
+    }
+
+    fn send(&mut self, payload: &[u8], keeps: bool) -> Result<usize> {
         let mut slices: SmallVec<[IoSlice<'_>; 2 * BATCH]> = SmallVec::new();
         let mut offset = self.sent;
         for answer in self.answers.iter().take(BATCH) {
@@ -164,7 +188,8 @@ impl Connection {
                 offset = HEADER;
             }
             if length > 0 {
-                slices.push(IoSlice::new(&payload[offset - HEADER..length]));
+                let from = if keeps { place_of(answer, self.index, payload.len() - length) } else { 0 };
+                slices.push(IoSlice::new(&payload[from..][offset - HEADER..length]));
             }
             offset = 0;
         }
@@ -189,6 +214,14 @@ impl Connection {
         }
         Ok(sent)
     }
+}
+
+/// Where an answer's data lies, at most at `last`: at random, but the same for all of the answer.
+fn place_of(answer: &[u8; HEADER], index: usize, last: usize) -> usize {
+    const PAGE: u64 = 4096;
+    let number = u32::from_be_bytes([answer[32], answer[33], answer[34], answer[35]]);
+    let mixed = ((index as u64) << 32 | u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
+    (mixed % (last as u64 / PAGE + 1) * PAGE) as usize
 }
 
 fn length_of(answer: &[u8; HEADER]) -> usize {
