@@ -105,6 +105,20 @@ mutations! {
     ViewLeak,
     /// Reads do not wait for an initiator that does not take them.
     ReadsNotHeldBack,
+    /// Fibre Channel: the commands of a login that ended stay in the port's table.
+    FcTasksKept,
+    /// Fibre Channel: a unit attention whose answer was aborted is not told again.
+    FcAttentionLost,
+    /// Fibre Channel: the answer to an abort names another exchange.
+    FcAbortNamesAnother,
+    /// Fibre Channel: an abort is answered and aborts nothing.
+    FcAbortDoesNothing,
+    /// Fibre Channel: the residual count is one too high.
+    FcResidualOffByOne,
+    /// Fibre Channel: the relative offset of a sequence's data stays where it began.
+    FcOffsetStays,
+    /// Fibre Channel: sense data is left out of the response.
+    FcSenseLeftOut,
 }
 
 // It stands outside of this crate's package: in a release of the crate the feature does not compile.

@@ -1,4 +1,5 @@
-//! A whole iSCSI target in the test's own thread: workers, framework, disks, cables and clock, without a socket.
+//! A whole target in the test's own thread: workers, framework, disks, cables and clock, without a socket; with
+//! [`San::add_fabric`] a Fibre Channel port beside iSCSI.
 //!
 //! ```
 //! use testkit::initiator::{Command, Initiator, LoginOptions};
@@ -14,6 +15,8 @@
 //! assert_eq!(store.durable_image()[3 * 512], 7);
 //! # Ok::<(), testkit::initiator::InitiatorError>(())
 //! ```
+
+mod fabric;
 
 use bytes::Bytes;
 use iscsi_proto::target::{ConnectionConfig, SessionConfig};
@@ -41,6 +44,7 @@ use crate::link::{Delivery, FaultyLink, LinkFaults};
 use crate::rng::Rng;
 use crate::store::FaultyStore;
 use crate::time::VirtualTime;
+use fabric::{FibreChannel, StoreJobDone};
 
 /// The target that every [`San`] has.
 pub const TARGET: &str = "iqn.2026-11.org.lunette:02:san";
@@ -64,6 +68,7 @@ struct Inner {
     stmf: Arc<Stmf>,
     provider: Arc<Provider>,
     workers: Vec<Worker>,
+    fabric: Option<FibreChannel>,
     cables: Vec<Cable>,
     notices: Vec<Notice>,
     /// Store operations that wait to be carried out, in the order in which they were asked for.
@@ -75,11 +80,16 @@ struct Inner {
     store_rng: Rng,
 }
 
-/// A store operation of a worker, and when the store is done with it.
+/// A store operation, and when the store is done with it.
 struct Job {
     due: Instant,
-    worker: usize,
-    job: StoreJob,
+    from: From,
+}
+
+/// Who asked for a store operation.
+enum From {
+    Worker(usize, StoreJob),
+    Fabric(fct::StoreJob),
 }
 
 /// A connection: two directions, and where it ends.
@@ -163,6 +173,7 @@ impl San {
             stmf,
             provider,
             workers,
+            fabric: None,
             cables: Vec::new(),
             notices: Vec::new(),
             jobs: VecDeque::new(),
@@ -321,9 +332,13 @@ impl San {
         self.0.borrow_mut().store_delay = longest;
     }
 
-    /// The requests that the stores are at work on.
+    /// The requests of iSCSI sessions that the stores are at work on.
     pub fn store_requests(&self, mut look: impl FnMut(&stmf::provider::StoreRequest)) {
-        self.0.borrow().jobs.iter().for_each(|job| look(&job.job.request));
+        for job in &self.0.borrow().jobs {
+            if let From::Worker(_, job) = &job.from {
+                look(&job.request);
+            }
+        }
     }
 
     /// Switches everything off between two instructions: sessions end without a word, cables are dead, and of the
@@ -331,13 +346,16 @@ impl San {
     /// [`San::with_clock`].
     pub fn switch_off(&self, mut reaches: impl FnMut(&stmf::provider::StoreRequest) -> bool) -> VirtualTime {
         let mut inner = self.0.borrow_mut();
-        for Job { job, .. } in std::mem::take(&mut inner.jobs) {
-            if reaches(&job.request) {
-                // Nobody is left to hear of the outcome.
-                drop(job.ticket.lu().perform(job.request));
+        for Job { from, .. } in std::mem::take(&mut inner.jobs) {
+            // Nobody is left to hear of the outcome.
+            match from {
+                From::Worker(_, job) if reaches(&job.request) => drop(job.ticket.lu().perform(job.request)),
+                From::Fabric(job) if reaches(&job.request) => drop(job.lu.perform(job.request)),
+                _ => {}
             }
         }
         inner.workers.clear();
+        inner.fabric = None;
         inner.cables.clear();
         inner.time
     }
@@ -410,7 +428,8 @@ impl Inner {
         // What has come down waits for its initiator, not for the clock.
         let cables = cables.filter(|due| due.is_some_and(|due| due > self.time.now()));
         let jobs = self.jobs.iter().filter(|_| !self.hold_stores).map(|job| Some(job.due));
-        cables.chain(self.workers.iter().map(Worker::poll_timeout)).chain(jobs).flatten().min()
+        let fabric = self.fabric.iter().map(FibreChannel::poll_timeout);
+        cables.chain(self.workers.iter().map(Worker::poll_timeout)).chain(fabric).chain(jobs).flatten().min()
     }
 
     /// Jumps to the next due moment and does what is due then. False when nothing is.
@@ -458,15 +477,13 @@ impl Inner {
 
     fn drive_workers(&mut self) -> bool {
         let now = self.time.now();
-        let mut moved = false;
+        let mut moved = self.drive_fabric(now);
         for at in 0..self.workers.len() {
             if self.held_mail != Some(at) {
                 self.workers[at].handle_mail(now);
             }
             while let Some(job) = self.workers[at].poll_store() {
-                let nanos = u64::try_from(self.store_delay.as_nanos()).unwrap_or(u64::MAX);
-                let delay = if nanos == 0 { 0 } else { self.store_rng.below(nanos) };
-                self.jobs.push_back(Job { due: now + Duration::from_nanos(delay), worker: at, job });
+                self.start_job(now, From::Worker(at, job));
                 moved = true;
             }
             while let Some(event) = self.workers[at].poll_event() {
@@ -476,13 +493,40 @@ impl Inner {
         }
         while !self.hold_stores
             && let Some(next) = self.due_job(now)
-            && let Some(Job { worker: at, job, .. }) = self.jobs.remove(next)
+            && let Some(Job { from, .. }) = self.jobs.remove(next)
         {
-            let done = job.ticket.lu().perform(job.request);
-            self.workers[at].handle_store_done(now, &job.ticket, done);
+            match from {
+                From::Worker(at, job) => {
+                    let done = job.ticket.lu().perform(job.request);
+                    self.workers[at].handle_store_done(now, &job.ticket, done);
+                }
+                From::Fabric(job) => {
+                    let done = job.lu.perform(job.request);
+                    if let Some(fabric) = &mut self.fabric {
+                        fabric.handle_store_done(now, StoreJobDone(job.lu, done));
+                    }
+                }
+            }
             moved = true;
         }
         moved
+    }
+
+    fn drive_fabric(&mut self, now: Instant) -> bool {
+        let Some(fabric) = &mut self.fabric else { return false };
+        let mut moved = fabric.drive(now);
+        let jobs: Vec<fct::StoreJob> = std::iter::from_fn(|| fabric.poll_store()).collect();
+        for job in jobs {
+            self.start_job(now, From::Fabric(job));
+            moved = true;
+        }
+        moved
+    }
+
+    fn start_job(&mut self, now: Instant, from: From) {
+        let nanos = u64::try_from(self.store_delay.as_nanos()).unwrap_or(u64::MAX);
+        let delay = if nanos == 0 { 0 } else { self.store_rng.below(nanos) };
+        self.jobs.push_back(Job { due: now + Duration::from_nanos(delay), from });
     }
 
     /// The job that is due first, if that is now.

@@ -1,6 +1,7 @@
 //! Aborts, and asking for what was lost: ABTS, REC, SRR.
 
 use bytes::Bytes;
+use scsi_core::mutation::{Mutation, is_active};
 use smallvec::smallvec;
 use std::time::Instant;
 use stmf::provider::Segments;
@@ -82,7 +83,7 @@ impl Engine {
             seq_id: 0,
             df_ctl: 0,
             seq_cnt: 0,
-            ox_id: exchange.ox_id,
+            ox_id: exchange.ox_id ^ u16::from(is_active(Mutation::FcAbortNamesAnother)),
             rx_id: exchange.rx_id,
             parameter: 0,
         };

@@ -1,6 +1,7 @@
 //! What goes out: sequences, cut into frames when they are polled.
 
 use bytes::Bytes;
+use scsi_core::mutation::{Mutation, is_active};
 use smallvec::smallvec;
 use std::time::Instant;
 use stmf::provider::Segments;
@@ -65,7 +66,7 @@ impl Outgoing {
         }
         header.f_ctl.0 |= (count.wrapping_neg() & 3) as u32;
         self.header.seq_cnt = self.header.seq_cnt.wrapping_add(1);
-        if self.relative {
+        if self.relative && !is_active(Mutation::FcOffsetStays) {
             self.header.parameter = self.header.parameter.wrapping_add(count as u32);
         }
         FcFrame { header: header.encode(), payload }

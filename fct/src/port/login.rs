@@ -1,6 +1,7 @@
 //! Who is logged in: PLOGI, PRLI, and their ends.
 
 use scsi_core::TransportId;
+use scsi_core::mutation::{Mutation, is_active};
 use std::sync::Arc;
 use std::time::Instant;
 use stmf::SessionRequest;
@@ -213,7 +214,9 @@ impl Port {
         let nexus = session.id();
         self.nexuses.remove(&nexus);
         self.session_traffic.remove(&nexus);
-        self.drop_tasks(now, nexus);
+        if !is_active(Mutation::FcTasksKept) {
+            self.drop_tasks(now, nexus);
+        }
         session.close();
         self.tell(PortEvent::LoggedOut { port_name, reason });
     }

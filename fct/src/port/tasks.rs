@@ -1,8 +1,10 @@
 //! Commands: to the logical units, and what those want.
 
+use scsi_core::mutation::{Mutation, is_active};
 use scsi_core::{
     AdditionalSense, Lun, SenseData, SenseKey, Status, TaskManagementFunction, TaskManagementResponse, fixed_length,
 };
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -164,6 +166,7 @@ impl Port {
         if let Some(at) = self.told.iter().position(|told| told.exchange == exchange)
             && let Some(told) = self.told.remove(at)
             && let Some(session) = self.session(told.nexus)
+            && !is_active(Mutation::FcAttentionLost)
         {
             session.restore_attention(told.lun, told.code);
         }
@@ -172,6 +175,9 @@ impl Port {
         let (Some((_, lun)), Some(session)) = (found, session) else {
             return self.lower(now, HbaRequest::AbortDone(exchange));
         };
+        if is_active(Mutation::FcAbortDoesNothing) {
+            return self.lower(now, HbaRequest::AbortDone(exchange));
+        }
         let abort = TaskTag(exchange.0 | ABORT);
         self.manage(now, &session, lun, TaskManagementFunction::AbortTask, Some(tag), abort, exchange);
     }
@@ -347,9 +353,10 @@ impl Port {
         let response = FcpResponse {
             status: completion.status.0,
             overflow: u32::try_from(moved.saturating_sub(expected)).unwrap_or(u32::MAX),
-            underflow: u32::try_from(expected.saturating_sub(moved)).unwrap_or(u32::MAX),
+            underflow: u32::try_from(expected.saturating_sub(moved)).unwrap_or(u32::MAX)
+                + u32::from(is_active(Mutation::FcResidualOffByOne) && moved < expected),
             confirm,
-            sense: completion.sense.clone(),
+            sense: if is_active(Mutation::FcSenseLeftOut) { SmallVec::new() } else { completion.sense.clone() },
             ..FcpResponse::default()
         };
         let payload = segments(response.encode());

@@ -1,7 +1,7 @@
 //! Runs the simulator: `sim --seed N [--seeds COUNT] [--ops N] [--trace]`.
 //!
 //! A seed that breaks a rule is shrunk, its trace printed, and the exit code is 1. `--table` runs so many seeds for each
-//! kind of faults alone, and all together, and prints what became of it; `--mutations`, built with the feature of that
+//! kind of faults alone, and all together, and prints what became of it; `--fc` plugs two of the hosts into a fabric; `--mutations`, built with the feature of that
 //! name, looks for each deliberate bug.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,9 @@ fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(words) => {
-            eprintln!("{words}\nusage: sim [--seed N] [--seeds COUNT] [--ops N] [--threads N] [--trace] [--table]");
+            eprintln!(
+                "{words}\nusage: sim [--seed N] [--seeds COUNT] [--ops N] [--threads N] [--trace] [--table] [--fc]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -159,7 +161,8 @@ fn explain(seed: u64, words: &str, options: &Options) {
     println!("the {} of {} actions that it takes:", actions.len(), plan(seed, options).len());
     let report = run_actions(seed, &actions, &Options { trace: true, ..options.clone() });
     report.trace.iter().for_each(|line| println!("{line}"));
-    println!("again: sim --seed {seed} --ops {}", options.operations);
+    let fc = if options.fibre_channel { " --fc" } else { "" };
+    println!("again: sim --seed {seed} --ops {}{fc}", options.operations);
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -187,6 +190,7 @@ fn arguments() -> Result<Arguments, String> {
             #[cfg(feature = "mutations")]
             "--mutations" => parsed.mutations = true,
             "--trace" => parsed.options.trace = true,
+            "--fc" => parsed.options.fibre_channel = true,
             "--table" => parsed.table = true,
             _ => return Err(format!("unknown: {word}")),
         }

@@ -1,5 +1,6 @@
 //! What happens to links, views and units meanwhile: faults, the administrator, a restart.
 
+use fct::soft::Faults;
 use lu_sbd::meta::Identity;
 use lu_sbd::properties::ModifyProperties;
 use std::sync::{Arc, PoisonError};
@@ -7,7 +8,8 @@ use std::time::Duration;
 use stmf::config::{GroupKind, NewView};
 use stmf::provider::LogicalUnit;
 
-use super::peer::{State, name_of};
+use super::host::Host;
+use super::peer::State;
 use super::plan::{PEERS, UNITS};
 use super::unit::unit;
 use super::world::{Sight, World, start};
@@ -25,8 +27,31 @@ impl World {
             flips_per_million: if rng.chance(400_000) { 1 + rng.below(30_000) as u32 } else { 0 },
             reset_after: None,
         };
-        self.note(|| format!("host{at}: {faults:?}"), faults.longest_piece as u64);
-        self.peers[at].set_faults(faults);
+        let frames = Faults {
+            loss_per_mille: if rng.chance(500_000) { rng.below(60) as u16 } else { 0 },
+            lose_nth: rng.below(8) as u32,
+            reorder_per_mille: 0,
+        };
+        match &mut self.peers[at] {
+            Host::Iscsi(peer) => {
+                peer.set_faults(faults.clone());
+                self.note(|| format!("host{at}: {faults:?}"), faults.longest_piece as u64);
+            }
+            Host::Fc(peer) => {
+                peer.set_faults(frames);
+                self.note(|| format!("host{at}: {frames:?}"), frames.loss_per_mille.into());
+            }
+        }
+    }
+
+    /// A link of the fabric goes down and comes up at once.
+    pub(super) fn flap(&mut self, at: usize, rng: &mut Rng) {
+        let everybody = rng.chance(300_000);
+        self.note(|| format!("the link of {} flaps", if everybody { "the target" } else { "a host" }), 10);
+        match &self.peers[at] {
+            Host::Fc(peer) if !everybody => peer.flap(),
+            _ => self.san.fabric_port().1.flap(),
+        }
     }
 
     pub(super) fn change_view(&mut self, at: usize) {
@@ -80,7 +105,7 @@ impl World {
             self.units[unit].blocks.flushed(before);
         }
         for at in 0..PEERS {
-            let certain = self.peers[at].state == State::Up && self.sees(at, unit);
+            let certain = self.peers[at].state() == State::Up && self.sees(at, unit);
             self.attentions[at][unit].establish(0x2a, 1, before, after, certain);
         }
     }
@@ -125,7 +150,7 @@ impl World {
             self.orphans[peer].clear();
         }
         self.ops.clear();
-        self.san = start(&mut self.rng, time);
+        self.san = start(&mut self.rng, time, self.level);
         for index in 0..UNITS {
             let unit_ = &mut self.units[index];
             if let Some(cut) = cut {
@@ -155,7 +180,7 @@ impl World {
         for at in 0..PEERS {
             let group = format!("group{at}");
             self.san.change(|config| config.create_group(GroupKind::Host, &group));
-            self.san.change(|config| config.add_member(GroupKind::Host, &group, &name_of(at)));
+            self.san.change(|config| config.add_member(GroupKind::Host, &group, self.peers[at].name()));
         }
         let stmf = self.san.stmf();
         for (index, unit) in self.units.iter().enumerate() {

@@ -166,7 +166,7 @@ impl World {
     }
 
     pub(super) fn manage(&mut self, at: usize, lun: u16, rng: &mut Rng) {
-        if self.peers[at].state != State::Up {
+        if self.peers[at].state() != State::Up {
             return;
         }
         let unit = self.unit_at(at, lun);

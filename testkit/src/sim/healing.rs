@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::blocks::BLOCK;
+use super::host::Host;
 use super::nexus::{CLEAR, REGISTER_AND_IGNORE, ReserveOut};
-use super::peer::{OpId, Peer, State};
+use super::peer::{OpId, State};
 use super::plan::{PEERS, UNITS};
 use super::world::{BLOCKS, Deed, HEALING, Op, SETTLING, World};
 use crate::initiator::Command;
-use crate::link::LinkFaults;
 use crate::rng::Rng;
 use crate::store::PowerCut;
 
@@ -19,8 +19,13 @@ impl World {
         let stopped = self.san.elapsed();
         self.san.set_store_delay(Duration::ZERO);
         for at in 0..PEERS {
-            self.peers[at].set_faults(LinkFaults::default());
-            self.peers[at].stalled_until = Duration::ZERO;
+            self.peers[at].mend();
+            self.peers[at].stall(Duration::ZERO);
+            // What was lost on a fabric would be waited for twice R_A_TOV: a host begins anew.
+            if let Host::Fc(peer) = &mut self.peers[at] {
+                peer.reset_unless_up();
+                self.log_in(at);
+            }
             if !self.sights[at].visible {
                 self.change_view(at);
             }
@@ -28,7 +33,7 @@ impl World {
         for unit in 0..UNITS {
             self.heal_unit(unit);
         }
-        let is_ready = |peer: &Peer| peer.state == State::Up && !peer.is_busy() && peer.window() > 0;
+        let is_ready = |peer: &Host| peer.state() == State::Up && !peer.is_busy() && peer.window() > 0;
         let mut waited = Duration::ZERO;
         while self.violation.is_none() && waited < HEALING {
             self.sweep(waited);
@@ -40,7 +45,7 @@ impl World {
                 }
             }
             for at in 0..PEERS {
-                if self.peers[at].state == State::Down {
+                if self.peers[at].state() == State::Down {
                     self.log_in(at);
                 }
             }
@@ -53,7 +58,7 @@ impl World {
             && let Some(at) = (0..PEERS).find(|at| !is_ready(&self.peers[*at]))
         {
             let open: Vec<&Op> = self.ops.values().filter(|op| op.peer == at).collect();
-            let (state, window) = (self.peers[at].state, self.peers[at].window());
+            let (state, window) = (self.peers[at].state(), self.peers[at].window());
             self.fail(format!(
                 "host{at} is not served after {HEALING:?}: {state:?}, {window} commands may come, open: {open:?}"
             ));
@@ -161,8 +166,13 @@ impl World {
         }
         let tasks: usize = self.units.iter().map(|unit| unit.lu.snapshot().tasks).sum();
         let (connections, sessions) = self.san.census();
-        if tasks != 0 || sessions != PEERS || connections != PEERS {
-            self.fail(format!("at the end: {tasks} tasks, {sessions} sessions, {connections} connections are left"));
+        let on_iscsi = self.peers.iter().filter(|peer| !peer.is_fc()).count();
+        let (all, open) = (self.san.stmf().sessions().len(), self.san.fabric_outstanding());
+        if tasks != 0 || sessions != on_iscsi || connections != on_iscsi || all != PEERS || open != 0 {
+            self.fail(format!(
+                "at the end: {tasks} tasks, {sessions} sessions, {connections} connections are left, {all} sessions of \
+                 the framework, {open} commands over the fabric"
+            ));
         }
         if self.violation.is_none() {
             self.restart(Some(PowerCut::LosesAll), &mut rng);

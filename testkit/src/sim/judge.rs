@@ -25,6 +25,7 @@ impl World {
                 self.lose(at, lost);
             }
             Said::Ended(op, ending) => self.ended(at, op, *ending),
+            Said::Gone(op) => self.gone(at, op),
             Said::Managed(op, response) => self.managed(at, op, response),
         }
     }
@@ -60,6 +61,21 @@ impl World {
         }
     }
 
+    /// A command is over, and nobody knows what it did; what is not answered goes on.
+    fn gone(&mut self, at: usize, id: OpId) {
+        let Some(op) = self.ops.remove(&id) else {
+            return self.fail(format!("host{at}: op {id} is gone and was not open"));
+        };
+        let end = self.tick();
+        self.note(|| format!("host{at} op {id} is gone"), id ^ 0xb);
+        self.count("commands without an end");
+        self.attentions[at][op.unit].again(op.start);
+        if !matches!(op.deed, Deed::Manage { .. }) {
+            self.units[op.unit].blocks.end(id, end, false, false);
+            self.undecided(&op, id);
+        }
+    }
+
     fn ended(&mut self, at: usize, id: OpId, ending: Ending) {
         let Some(op) = self.ops.remove(&id) else {
             return self.fail(format!("host{at}: op {id} ended and was not open"));
@@ -72,6 +88,7 @@ impl World {
             id ^ 0xe,
         );
         self.last_statuses.insert(id, status.0);
+        let crossed = ending.crossed;
         let verdict = match (status, &ending.sense) {
             (Status::GOOD, _) => self.good(&op, id, &ending, end),
             (Status::CHECK_CONDITION, Some(sense)) => self.checked(&op, id, sense, end),
@@ -86,6 +103,9 @@ impl World {
             }
             _ => Err(format!("status {status:?} with sense {sense:02x?} has no reason")),
         };
+        if crossed {
+            self.attentions[at][op.unit].again(op.start);
+        }
         if let Err(words) = verdict {
             self.fail(format!("host{at} op {id} ({:?} on unit {}): {words}", op.deed, op.unit));
         }
@@ -208,6 +228,7 @@ impl World {
 
     fn nothing_missed(&self, op: &Op) -> Result<(), String> {
         match self.attentions[op.peer][op.unit].missed(op.start) {
+            Some(_) if op.may_have_missed => Ok(()),
             Some(one) => Err(format!("unit attention {:02x}/{:02x} should have come first", one.asc, one.ascq)),
             None => Ok(()),
         }
@@ -279,7 +300,7 @@ impl World {
 
     fn tell(&mut self, op: &Op, told: Vec<(usize, u8)>, end: Tick) {
         for (who, ascq) in told {
-            let certain = self.peers[who].state == State::Up && self.sees(who, op.unit) && !self.recently_offline(op);
+            let certain = self.peers[who].state() == State::Up && self.sees(who, op.unit) && !self.recently_offline(op);
             let certain = certain && self.settled(who, op.start);
             self.attentions[who][op.unit].establish(0x2a, ascq, op.start, end, certain);
         }
@@ -367,6 +388,13 @@ impl World {
         for other in over {
             self.note(|| format!("host{at} op {other} is aborted"), other ^ 0xa);
             self.peers[at].give_up(other);
+            if let Some(task) = self.ops.get(&other).filter(|_| self.peers[at].is_fc()) {
+                self.attentions[at][unit].again(task.start);
+            }
+            if self.peers[at].lost() > 0 {
+                // A unit attention of its answer may have been lost, and the abort that says so as well.
+                self.attentions[at][unit].doubt();
+            }
             if let Some(task) = self.ops.remove(&other) {
                 self.units[unit].blocks.end(other, end, false, false);
                 self.undecided(&task, other);
@@ -374,7 +402,7 @@ impl World {
         }
         if function == Function::LOGICAL_UNIT_RESET {
             for who in 0..PEERS {
-                let up = self.peers[who].state == State::Up && self.sees(who, unit);
+                let up = self.peers[who].state() == State::Up && self.sees(who, unit);
                 let certain = up && self.settled(who, op.start) && !self.recently_offline(&op);
                 self.attentions[who][unit].establish(0x29, 3, op.start, end, certain);
             }

@@ -13,8 +13,10 @@
 mod blocks;
 mod changes;
 mod deeds;
+mod fc_peer;
 mod fibre_channel;
 mod healing;
+mod host;
 mod judge;
 #[cfg(feature = "mutations")]
 pub mod mutations;
@@ -40,11 +42,13 @@ pub struct Options {
     pub trace: bool,
     /// One kind of [`faults`] and no other.
     pub only: Option<&'static str>,
+    /// The last two of the three initiators are plugged into a fabric, the first keeps to iSCSI.
+    pub fibre_channel: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { operations: 60, trace: false, only: None }
+        Self { operations: 60, trace: false, only: None, fibre_channel: false }
     }
 }
 
@@ -83,7 +87,7 @@ pub fn plan(seed: u64, options: &Options) -> Vec<Action> {
 
 /// Runs some actions in the world of a seed.
 pub fn run_actions(seed: u64, actions: &[Action], options: &Options) -> Report {
-    let mut world = world::World::new(seed, options.trace);
+    let mut world = world::World::new(seed, options);
     let result = catch_unwind(AssertUnwindSafe(|| world.run(actions)));
     if let Err(panic) = result {
         let words = panic.downcast_ref::<String>().cloned();
@@ -127,6 +131,16 @@ mod tests {
     fn a_seed_replays_bit_for_bit() {
         for seed in 0..20 {
             let options = Options::default();
+            let (first, second) = (run(seed, &options), run(seed, &options));
+            assert_eq!(first.violation, None, "seed {seed}");
+            assert_eq!((first.fingerprint, first.counts), (second.fingerprint, second.counts), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_seed_with_a_fabric_replays_bit_for_bit() {
+        let options = Options { fibre_channel: true, ..Options::default() };
+        for seed in 0..20 {
             let (first, second) = (run(seed, &options), run(seed, &options));
             assert_eq!(first.violation, None, "seed {seed}");
             assert_eq!((first.fingerprint, first.counts), (second.fingerprint, second.counts), "seed {seed}");

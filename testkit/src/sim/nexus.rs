@@ -278,6 +278,13 @@ impl Attentions {
         known
     }
 
+    /// An answer to a command that began at `start` may have been lost with one of these: what was heard since then may
+    /// come again.
+    pub(super) fn again(&mut self, start: Tick) {
+        let heard: Vec<(u8, u8)> = self.heard.iter().filter(|(_, at)| **at >= start).map(|(code, _)| *code).collect();
+        heard.into_iter().for_each(|(asc, ascq)| self.establish(asc, ascq, start, OPEN, false));
+    }
+
     /// What should have been told instead of the outcome of a command that began at `start`.
     pub(super) fn missed(&self, start: Tick) -> Option<Attention> {
         self.pending.iter().copied().find(|one| one.certain && one.by < start)

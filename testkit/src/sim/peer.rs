@@ -28,6 +28,8 @@ pub(super) enum Said {
     Closed(String),
     /// A command ended.
     Ended(OpId, Box<Ending>),
+    /// A command was aborted, or its end is not known, and it does nothing more; a function will not be answered.
+    Gone(OpId),
     /// A task management function was answered.
     Managed(OpId, u8),
     /// The target broke a rule.
@@ -43,6 +45,8 @@ pub(super) struct Ending {
     pub(super) residual: Residual,
     /// Bytes of data-out that were sent, in order.
     pub(super) sent: u32,
+    /// An abort was sent before it came: what it tells may be told again.
+    pub(super) crossed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -550,5 +554,5 @@ fn own((key, value): (&str, &str)) -> (String, String) {
 
 fn ended(task: Task, status: Status, sense: Option<SenseData>, residual: Residual) -> Said {
     let sent = task.sent as u32;
-    Said::Ended(task.op, Box::new(Ending { status, sense, data: task.received, residual, sent }))
+    Said::Ended(task.op, Box::new(Ending { status, sense, data: task.received, residual, sent, crossed: false }))
 }

@@ -5,14 +5,17 @@ use iscsi_proto::target::SessionConfig;
 use lu_sbd::store::Operation;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use stmf::provider::hba::HbaLevel;
 use stmf::provider::{StoreErrorKind, StoreOp};
 
-use super::Report;
 use super::blocks::{BLOCK, Blocks, Tick};
+use super::fc_peer::FcPeer;
+use super::host::Host;
 use super::nexus::{Attentions, History, ReserveOut};
 use super::peer::{Manner, OpId, Peer, Said, State};
 use super::plan::{Action, Kind, PEERS, UNITS};
 use super::unit::{Records, Unit, identity, unit};
+use super::{Options, Report};
 use crate::initiator::Command;
 use crate::link::LinkFaults;
 use crate::rng::Rng;
@@ -60,7 +63,10 @@ pub(super) struct Op {
     pub(super) start: Tick,
     /// Somebody else may have ended it, and nobody would say so.
     pub(super) may_vanish: bool,
+    /// An older command of the initiator may have been told a unit attention that was lost or aborted on the way.
+    pub(super) may_have_missed: bool,
 }
+
 /// Whether an initiator sees its unit at LUN 1, and since when that has been so.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sight {
@@ -71,7 +77,9 @@ pub(super) struct Sight {
 pub(super) struct World {
     pub(super) san: San,
     pub(super) rng: Rng,
-    pub(super) peers: Vec<Peer>,
+    pub(super) peers: Vec<Host>,
+    /// The fabric's port, where there is one.
+    pub(super) level: Option<HbaLevel>,
     pub(super) units: Vec<Unit>,
     pub(super) attentions: Vec<Vec<Attentions>>,
     pub(super) sights: Vec<Sight>,
@@ -92,12 +100,24 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, trace: bool) -> Self {
+    pub(super) fn new(seed: u64, options: &Options) -> Self {
         let mut rng = Rng::new(seed);
-        let peers = (0..PEERS).map(|index| Peer::new(index, manner(&mut rng))).collect();
+        let mut own = Rng::new(seed ^ 0xfc04);
+        let frames = own.chance(500_000);
+        let level = if frames { HbaLevel::Frames } else { HbaLevel::Commands };
+        let level = options.fibre_channel.then_some(level);
+        let host = |index: usize| {
+            let manner = manner(&mut rng);
+            match level {
+                Some(_) if index > 0 => Host::Fc(Box::new(FcPeer::new(index, &mut own))),
+                _ => Host::Iscsi(Box::new(Peer::new(index, manner))),
+            }
+        };
+        let peers = (0..PEERS).map(host).collect();
         let mut world = Self {
-            san: start(&mut rng, VirtualTime::new()),
+            san: start(&mut rng, VirtualTime::new(), level),
             peers,
+            level,
             units: Vec::new(),
             attentions: vec![vec![Attentions::default(); UNITS]; PEERS],
             sights: vec![Sight { visible: true, since: 0 }; PEERS],
@@ -109,7 +129,7 @@ impl World {
             violation: None,
             counts: BTreeMap::new(),
             fingerprint: seed,
-            trace: trace.then(Vec::new),
+            trace: options.trace.then(Vec::new),
             said: Vec::new(),
             healing_ms: 0,
             last_statuses: BTreeMap::new(),
@@ -158,8 +178,11 @@ impl World {
     }
 
     pub(super) fn report(&mut self) -> Report {
-        let flipped: u64 = self.peers.iter().map(Peer::flipped).sum();
+        let flipped: u64 = self.peers.iter().map(Host::flipped).sum();
         self.counts.insert("bits flipped", flipped);
+        if self.level.is_some() {
+            self.counts.insert("frames lost", self.peers.iter().map(Host::lost).sum());
+        }
         Report {
             violation: self.violation.clone(),
             fingerprint: self.fingerprint,
@@ -215,7 +238,7 @@ impl World {
             if now >= end || self.violation.is_some() {
                 return;
             }
-            let wakes = self.peers.iter().map(|peer| peer.stalled_until).filter(|until| *until > now).min();
+            let wakes = self.peers.iter().filter_map(|peer| peer.wakes(now)).min();
             self.san.run(wakes.map_or(end, |until| until.min(end)) - now);
         }
     }
@@ -225,7 +248,7 @@ impl World {
         loop {
             let mut moved = false;
             for at in 0..PEERS {
-                if self.peers[at].stalled_until > self.san.elapsed() {
+                if self.peers[at].stalled_until() > self.san.elapsed() {
                     continue;
                 }
                 let mut said = std::mem::take(&mut self.said);
@@ -259,10 +282,14 @@ impl World {
     pub(super) fn log_in(&mut self, at: usize) {
         let worker = self.rng.below(2) as usize;
         let first = if self.rng.chance(300_000) { 0xffff_fff8 } else { 1 };
-        let faults = LinkFaults { flips_per_million: 0, ..self.peers[at].faults.clone() };
-        let wire = self.san.connect(worker, faults);
         self.tick();
-        let lost = self.peers[at].log_in(wire, first);
+        let lost = match &mut self.peers[at] {
+            Host::Iscsi(peer) => {
+                let faults = LinkFaults { flips_per_million: 0, ..peer.faults.clone() };
+                peer.log_in(self.san.connect(worker, faults), first)
+            }
+            Host::Fc(peer) => peer.log_in(&self.san),
+        };
         self.lose(at, lost);
         self.login_since[at] = self.tick();
         self.note(|| format!("host{at} logs in"), 1);
@@ -270,7 +297,7 @@ impl World {
     }
 
     pub(super) fn issue(&mut self, at: usize, lun: u16, deed: Deed, command: &Command) -> Option<OpId> {
-        if self.peers[at].state != State::Up || self.peers[at].window() == 0 {
+        if self.peers[at].state() != State::Up || self.peers[at].window() == 0 {
             return None;
         }
         let op = self.open(at, lun, deed);
@@ -284,7 +311,9 @@ impl World {
         let (op, start, unit) = (self.next_op, self.tick(), self.unit_at(at, lun));
         self.next_op += 1;
         let may_vanish = !self.units[unit].ending.is_empty();
-        self.ops.insert(op, Op { peer: at, unit, deed, start, may_vanish });
+        let fc = self.peers[at].is_fc();
+        let may_have_missed = fc && self.ops.values().any(|op| op.peer == at && op.unit == unit);
+        self.ops.insert(op, Op { peer: at, unit, deed, start, may_vanish, may_have_missed });
         op
     }
 
@@ -300,7 +329,8 @@ impl World {
         let blocks = if rng.chance(800_000) { 1 + rng.below(4.min(most)) } else { 1 + rng.below(most) } as usize;
         let ordered = rng.chance(50_000);
         let unit = self.unit_at(at, lun);
-        if self.peers[at].state == State::Down && !matches!(action.kind, Kind::PowerCut | Kind::Restart | Kind::Wait) {
+        if self.peers[at].state() == State::Down && !matches!(action.kind, Kind::PowerCut | Kind::Restart | Kind::Wait)
+        {
             self.log_in(at);
         }
         match action.kind {
@@ -331,20 +361,25 @@ impl World {
                     }
                 }
             }
-            Kind::LogOut if self.peers[at].state == State::Up => {
+            Kind::LogOut if self.peers[at].state() == State::Up => {
                 self.count("logouts");
                 self.note(|| format!("host{at} logs out"), 2);
                 self.peers[at].log_out();
             }
             Kind::Reset => {
                 self.count("connections cut");
-                if rng.chance(500_000) {
+                let later = rng.chance(500_000);
+                if self.peers[at].is_fc() {
+                    self.flap(at, &mut rng);
+                } else if later {
                     let limit = rng.below(20_000);
-                    let mut faults = self.peers[at].faults.clone();
-                    faults.reset_after = Some(limit);
                     self.note(|| format!("host{at} will be cut after {limit} bytes"), 3);
-                    self.peers[at].set_faults(faults.clone());
-                    self.peers[at].faults.reset_after = None;
+                    if let Host::Iscsi(peer) = &mut self.peers[at] {
+                        let mut faults = peer.faults.clone();
+                        faults.reset_after = Some(limit);
+                        peer.set_faults(faults);
+                        peer.faults.reset_after = None;
+                    }
                 } else {
                     self.note(|| format!("host{at} is cut"), 4);
                     let lost = self.peers[at].drop_connection(rng.chance(300_000));
@@ -358,7 +393,7 @@ impl World {
             Kind::Stall => {
                 self.count("stalls");
                 let until = self.san.elapsed() + Duration::from_micros(rng.below(50_000));
-                self.peers[at].stalled_until = until;
+                self.peers[at].stall(until);
             }
             Kind::Links => self.change_links(at, &mut rng),
             Kind::SlowStores => {
@@ -411,9 +446,13 @@ fn manner(rng: &mut Rng) -> Manner {
     }
 }
 
-pub(super) fn start(rng: &mut Rng, time: VirtualTime) -> San {
-    San::with_clock(2, rng.next(), time, |config| {
+pub(super) fn start(rng: &mut Rng, time: VirtualTime, level: Option<HbaLevel>) -> San {
+    let san = San::with_clock(2, rng.next(), time, |config| {
         config.limits.unsent_read_bytes = UNSENT;
         config.session = SessionConfig { queue_depth: QUEUE_DEPTH, ..SessionConfig::default() };
-    })
+    });
+    if let Some(level) = level {
+        san.add_fabric(level);
+    }
+    san
 }
