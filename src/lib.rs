@@ -178,7 +178,7 @@
 //! ## Drive a whole target
 //!
 //! Bytes in, bytes out: here both ends are in one thread, and the wire is a function call. `examples/loop_std.rs`,
-//! `loop_mio.rs` and `loop_tokio.rs` are the same with sockets.
+//! `loop_mio.rs`, `loop_tokio.rs` and `loop_compio.rs` are the same with sockets.
 //!
 //! ```
 //! use lunette::iscsi_proto::initiator::{Command, Event, LoginConfig, Outcome, Session, SessionConfig};

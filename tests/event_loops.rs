@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
 #[allow(dead_code)]
+#[path = "../examples/loop_compio.rs"]
+mod loop_compio;
+#[allow(dead_code)]
 #[path = "../examples/loop_mio.rs"]
 mod loop_mio;
 #[allow(dead_code)]
@@ -95,4 +98,15 @@ fn a_task_of_a_tokio_runtime_serves_beside_others() {
         });
     });
     use_it(portal, "iqn.2026-11.org.example:loop-tokio");
+}
+
+#[test]
+fn tasks_of_a_compio_runtime_serve() {
+    let (listener, portal) = listener();
+    thread::spawn(move || {
+        compio::runtime::Runtime::new().unwrap().block_on(async {
+            loop_compio::serve(compio::net::TcpListener::from_std(listener).unwrap()).await.unwrap();
+        });
+    });
+    use_it(portal, "iqn.2026-11.org.example:loop-compio");
 }
