@@ -255,7 +255,7 @@ impl Embedded {
     }
 
     /// Appends slices to send on a connection, in order; gives how many bytes they have, 0 when there is nothing left.
-    /// All of them have to be sent before it is asked again.
+    /// All of them have to be sent before it is asked again. It may bring about events.
     pub fn poll_transmit(&mut self, now: Instant, id: ConnectionId, out: &mut Vec<Bytes>) -> usize {
         let bytes = self.worker.poll_transmit(now, id, out);
         self.settle(now);

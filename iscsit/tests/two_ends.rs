@@ -1,6 +1,6 @@
 //! An initiator and a whole target in one thread: no socket, no clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -62,6 +62,8 @@ struct Bench {
     /// What the worker sent, by connection.
     sent: HashMap<ConnectionId, Vec<Bytes>>,
     closed: Vec<ConnectionId>,
+    /// Connections that want nothing until they say so.
+    stopped: HashSet<ConnectionId>,
     chunk: usize,
 }
 
@@ -130,6 +132,7 @@ impl Bench {
             notices: Vec::new(),
             sent: HashMap::new(),
             closed: Vec::new(),
+            stopped: HashSet::new(),
             chunk: usize::MAX,
         }
     }
@@ -177,6 +180,16 @@ impl Bench {
         self.worker.accept(self.now, local(), "127.0.0.1:40000".parse().unwrap()).unwrap()
     }
 
+    /// Delivers bytes as a driver has to that asks once how much to receive, at once, and then waits to be told.
+    fn receive(&mut self, id: ConnectionId, bytes: Bytes) {
+        assert!(!self.stopped.contains(&id) || self.closed.contains(&id), "nobody said that receiving may go on");
+        self.worker.handle_received(self.now, id, bytes);
+        if self.worker.recv_hint(id).wanted == 0 {
+            self.stopped.insert(id);
+        }
+        self.drain();
+    }
+
     /// Runs the worker until it wants nothing more.
     fn drain(&mut self) {
         loop {
@@ -199,7 +212,7 @@ impl Bench {
                         self.closed.push(id);
                     }
                     WorkerEvent::Notice(notice) => self.notices.push(notice),
-                    WorkerEvent::Receive(_) => {}
+                    WorkerEvent::Receive(id) => drop(self.stopped.remove(&id)),
                     WorkerEvent::HandOff { .. } => panic!("there is one worker"),
                 }
             }
@@ -245,8 +258,7 @@ impl Host {
                 for bytes in out {
                     for piece in bytes.chunks(bench.chunk) {
                         idle = false;
-                        bench.worker.handle_received(bench.now, id, bytes.slice_ref(piece));
-                        bench.drain();
+                        bench.receive(id, bytes.slice_ref(piece));
                     }
                 }
                 bench.drain();

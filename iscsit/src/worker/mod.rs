@@ -357,12 +357,18 @@ impl Worker {
     }
 
     /// Appends slices to send on a connection, in order; together about a batch. Returns how many bytes they have, 0
-    /// when there is nothing left. The driver owes the sending of all of them before it asks again.
+    /// when there is nothing left. The driver owes the sending of all of them before it asks again. It may bring about
+    /// events: a login receives again once it has nothing left to send.
     pub fn poll_transmit(&mut self, now: Instant, id: ConnectionId, out: &mut Vec<Bytes>) -> usize {
         let Some(socket) = self.connections.get_mut(id) else { return 0 };
         socket.transmit_told = false;
         match &mut socket.stage {
-            Stage::Login(login) => login.connection.poll_transmit(out),
+            Stage::Login(login) => {
+                let bytes = login.connection.poll_transmit(out);
+                // A login receives nothing while it has something to send.
+                self.after_connection(id);
+                bytes
+            }
             Stage::Over(Some(connection)) => connection.poll_transmit(out),
             Stage::Over(None) => 0,
             Stage::Session(session, key) => {
