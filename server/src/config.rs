@@ -50,7 +50,7 @@ impl Default for ServerConfig {
             metrics: None,
             threads: None,
             poll: Duration::ZERO,
-            interface: default_interface(),
+            interface: Interface::default(),
             fc_drivers: FcDrivers::default(),
             #[cfg(feature = "vhost-user")]
             vhost_ports: Vec::new(),
@@ -69,15 +69,6 @@ pub fn default_state() -> PathBuf {
     } else {
         let home = || variable("HOME").unwrap_or_else(|| "/".into());
         variable("XDG_STATE_HOME").unwrap_or_else(|| home().join(".local/state")).join("lunette")
-    }
-}
-
-/// `$LUNETTE_INTERFACE`, which is `epoll` or `io_uring`, else the best that works here.
-pub(crate) fn default_interface() -> Interface {
-    match std::env::var("LUNETTE_INTERFACE").as_deref() {
-        Ok("epoll") => Interface::Epoll,
-        Ok("io_uring") => Interface::IoUring,
-        _ => Interface::Auto,
     }
 }
 

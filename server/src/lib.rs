@@ -24,7 +24,7 @@ mod unix_socket;
 pub mod vhost;
 
 pub use config::{DEFAULT_PORT, ServerConfig, default_socket, default_state};
-pub use driver::{Interface, Limits, ListenError, ThreadStatistics};
+pub use driver::{Interface, Limits, ListenError, ThreadStatistics, UnknownInterface};
 pub use host::DataPathStatistics;
 pub use server::{ChangeError, Disk, DiskError, RunError, STOP_GRACE, Server, ServerBuilder, StartError, StopSignals};
 pub use system::Sockets;

@@ -19,6 +19,7 @@ use super::vhost::VhostCommand;
 use crate::admin::{Answer, ApiError, ErrorKind, Explanation, LuInfo, Request, SessionInfo, StatusReport, Traffic};
 use crate::config_store::ConfigStore;
 use crate::default_state;
+use crate::driver::Interface;
 
 /// A SCSI target in user space: block devices over iSCSI, administered by COMSTAR's commands.
 ///
@@ -107,6 +108,9 @@ pub(super) struct ServeArguments {
     /// Microseconds a thread of the data path looks for work before it sleeps: buys latency with processor time.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(super) poll_us: u32,
+    /// Interface of the system for the data path: epoll, or io_uring where it is there; else $LUNETTE_INTERFACE, epoll.
+    #[arg(long, value_name = "epoll|io_uring")]
+    pub(super) interface: Option<Interface>,
     /// A socket for the monitor of a virtual machine on this host (vhost-user-scsi); may be given several times. The guest
     /// is an initiator by the name given, or one made of the socket's. For this run of the server only: 'lunette vhost
     /// create-port' makes one that is kept.

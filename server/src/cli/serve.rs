@@ -16,6 +16,7 @@ use super::lunette::{DemoArguments, ServeArguments};
 use super::terminal::{complain, print, print_error};
 use crate::admin::{Answer, ApiError, Done, Request, TargetSettings};
 use crate::config::ServerConfig;
+use crate::driver::Interface;
 use crate::fc::FcDrivers;
 use crate::server::{RunError, Server, StartError, StopSignals};
 use crate::system::Sockets;
@@ -30,6 +31,10 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
     if let Err(code) = log_to_stderr(&arguments.log) {
         return code;
     }
+    let interface = match interface(arguments.interface) {
+        Ok(interface) => interface,
+        Err(code) => return code,
+    };
     let sockets = Sockets::from_environment();
     let defaults = ServerConfig::default();
     let config = ServerConfig {
@@ -44,7 +49,7 @@ pub(super) fn serve(arguments: ServeArguments, places: Places) -> ExitCode {
         metrics: arguments.metrics,
         threads: arguments.threads,
         poll: Duration::from_micros(arguments.poll_us.into()),
-        interface: defaults.interface,
+        interface,
         fc_drivers: FcDrivers::default(),
         #[cfg(feature = "vhost-user")]
         vhost_ports: arguments.vhost_users,
@@ -65,6 +70,10 @@ pub(super) fn demo(arguments: DemoArguments, places: Places) -> ExitCode {
     if let Err(code) = log_to_stderr(&arguments.log) {
         return code;
     }
+    let interface = match interface(None) {
+        Ok(interface) => interface,
+        Err(code) => return code,
+    };
     let place = match DemoPlace::new(arguments.dir) {
         Ok(place) => place,
         Err(error) => {
@@ -80,6 +89,7 @@ pub(super) fn demo(arguments: DemoArguments, places: Places) -> ExitCode {
         // Not the place of the machine's own server: a demo runs beside it, and beside other demos.
         socket: places.socket.unwrap_or_else(|| place.path().join("socket")),
         portals: vec![arguments.portal],
+        interface,
         log: arguments.log,
         ..defaults
     };
@@ -99,6 +109,18 @@ pub(super) fn demo(arguments: DemoArguments, places: Places) -> ExitCode {
     let portal = server.portals().first().copied().unwrap_or(arguments.portal);
     print(&how_to_attach(portal, &config, place.path(), place.is_kept()));
     ended(signals.run(server))
+}
+
+/// The interface given, else that of `$LUNETTE_INTERFACE`.
+fn interface(given: Option<Interface>) -> Result<Interface, ExitCode> {
+    match (given, std::env::var_os("LUNETTE_INTERFACE").filter(|name| !name.is_empty())) {
+        (Some(given), _) => Ok(given),
+        (None, None) => Ok(Interface::default()),
+        (None, Some(name)) => name.to_string_lossy().parse().map_err(|error| {
+            print_error(&format!("lunette: LUNETTE_INTERFACE: {error}\n"));
+            ExitCode::from(USAGE)
+        }),
+    }
 }
 
 fn ended(result: Result<(), RunError>) -> ExitCode {

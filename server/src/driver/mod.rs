@@ -59,6 +59,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -66,36 +67,49 @@ use std::time::{Duration, Instant};
 
 /// Which system interface the data path uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Interface {
-    /// The best that works here.
+    /// epoll, which works everywhere and costs least where both were measured (docs/design/data-path.md).
     #[default]
-    Auto,
-    /// epoll, which works everywhere.
     Epoll,
-    /// io_uring, which needs Linux 6.1 and which containers often forbid.
+    /// io_uring where it is there, which is probed at the start: it needs Linux 6.1, and containers often forbid it. Else
+    /// epoll.
     IoUring,
 }
 
-enum Choice {
-    Epoll,
-    IoUring,
+/// A name that no [`Interface`] has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no interface '{name}', only epoll and io_uring")]
+pub struct UnknownInterface {
+    /// The name.
+    pub name: String,
+}
+
+impl FromStr for Interface {
+    type Err = UnknownInterface;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "epoll" => Ok(Self::Epoll),
+            "io_uring" => Ok(Self::IoUring),
+            _ => Err(UnknownInterface { name: name.to_owned() }),
+        }
+    }
 }
 
 impl Interface {
     /// What it comes to on this system.
-    fn choose(self) -> io::Result<Choice> {
+    fn choose(self) -> Self {
         match self {
-            Self::Epoll => Ok(Choice::Epoll),
-            Self::IoUring => Uring::probe().map(|()| Choice::IoUring),
-            Self::Auto => Ok(match Uring::probe() {
-                Ok(()) => Choice::IoUring,
+            Self::IoUring => match Uring::probe() {
+                Ok(()) => Self::IoUring,
                 Err(error) => {
-                    tracing::info!(%error, "io_uring is not available here; the data path uses epoll");
-                    Choice::Epoll
+                    tracing::warn!(%error, "io_uring is not available here; the data path uses epoll");
+                    Self::Epoll
                 }
-            }),
+            },
+            Self::Epoll => Self::Epoll,
         }
     }
 }
@@ -116,7 +130,7 @@ impl<P: Protocol> Driver<P> {
     /// nowhere yet. Store operations that may wait go to `pool`. `on_failure` is called by a thread that ends unasked.
     ///
     /// # Errors
-    /// The system refuses threads or descriptors, or does not have the interface asked for.
+    /// The system refuses threads or descriptors.
     pub(crate) fn start(
         threads: usize,
         interface: Interface,
@@ -126,9 +140,9 @@ impl<P: Protocol> Driver<P> {
         on_failure: impl Fn() + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let threads = threads.max(1);
-        match interface.choose()? {
-            Choice::IoUring => Self::start_with::<Uring>(threads, limits, pool, make, on_failure),
-            Choice::Epoll => Self::start_with::<Epoll>(threads, limits, pool, make, on_failure),
+        match interface.choose() {
+            Interface::IoUring => Self::start_with::<Uring>(threads, limits, pool, make, on_failure),
+            Interface::Epoll => Self::start_with::<Epoll>(threads, limits, pool, make, on_failure),
         }
     }
 

@@ -11,7 +11,7 @@ const INITIATOR: &str = "iqn.2026-11.org.example:test";
 fn over_each_interface(test: impl Fn(Interface)) {
     test(Interface::Epoll);
     // Where there is no io_uring it is the same again.
-    test(Interface::Auto);
+    test(Interface::IoUring);
 }
 
 fn builder(interface: Interface) -> ServerBuilder {
@@ -58,7 +58,7 @@ fn what_is_written_is_read_back() {
 
 #[test]
 fn discovery_lists_the_target_at_the_portal_that_was_reached() {
-    let server = builder(Interface::Auto).start().unwrap();
+    let server = builder(Interface::Epoll).start().unwrap();
     let mut initiator = connect(&server);
     initiator.login(&LoginOptions::discovery(INITIATOR)).unwrap();
     let found = initiator.send_targets("All").unwrap();
@@ -97,7 +97,7 @@ fn many_sessions_on_two_threads_keep_their_data_apart() {
 
 #[test]
 fn a_session_reinstated_over_another_thread_takes_the_place_of_the_old_one() {
-    let server = builder(Interface::Auto).start().unwrap();
+    let server = builder(Interface::Epoll).start().unwrap();
     // Same initiator name, same ISID: the second login ends the first session, whichever thread it came in on.
     let mut first = ready(log_in(&server));
     let mut second = ready(log_in(&server));
@@ -127,7 +127,7 @@ fn a_reader_that_does_not_take_its_data_holds_up_nobody() {
 
 #[test]
 fn half_open_logins_are_limited_and_cost_others_nothing() {
-    let server = builder(Interface::Auto).start().unwrap();
+    let server = builder(Interface::Epoll).start().unwrap();
     let mut initiator = ready(log_in(&server));
     let flood: Vec<_> = (0..1000).map(|_| std::net::TcpStream::connect(server.portals()[0]).unwrap()).collect();
     assert!(initiator.command(&Command::read_blocks(0, 0, 8)).unwrap().is_good());
@@ -158,7 +158,7 @@ fn a_stop_asks_initiators_to_log_out() {
 
 #[test]
 fn a_stop_ends_though_an_initiator_stays() {
-    let server = builder(Interface::Auto).start().unwrap();
+    let server = builder(Interface::Epoll).start().unwrap();
     let mut initiator = ready(log_in(&server));
     let started = Instant::now();
     server.stop_within(Duration::from_millis(100));
@@ -169,7 +169,7 @@ fn a_stop_ends_though_an_initiator_stays() {
 
 #[test]
 fn disks_come_and_go_while_sessions_go_on() {
-    let server = builder(Interface::Auto).start().unwrap();
+    let server = builder(Interface::Epoll).start().unwrap();
     let mut initiator = ready(log_in(&server));
     let guid = server.add_disk(Disk::new(MemoryStore::new(1 << 20)).lun(5)).unwrap();
     assert!(server.add_disk(Disk::new(MemoryStore::new(1 << 20)).lun(5)).is_err(), "the LUN is taken");
@@ -185,7 +185,7 @@ fn disks_come_and_go_while_sessions_go_on() {
 
 #[test]
 fn a_server_that_cannot_start_says_why_and_serves_nothing() {
-    let first = builder(Interface::Auto).start().unwrap();
+    let first = builder(Interface::Epoll).start().unwrap();
     let error = Server::builder().portal(first.portals()[0]).start().unwrap_err();
     assert!(error.to_string().contains(&first.portals()[0].to_string()), "{error}");
     assert!(error.hint().unwrap().contains("another program"), "{error}");

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,6 +18,12 @@ pub(crate) struct Served {
 /// A port of the loopback interface that nobody listens on at this moment.
 pub(crate) fn free_portal() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The system interface of the next server: each in turn, so that restarts change it, too.
+fn interface() -> &'static str {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { "io_uring" } else { "epoll" }
 }
 
 impl Served {
@@ -36,6 +43,7 @@ impl Served {
             .arg("--socket")
             .arg(host.socket())
             .args(["--portal", "127.0.0.1:0"])
+            .env("LUNETTE_INTERFACE", interface())
             .stdin(Stdio::null())
             .stderr(log);
         change(&mut command);

@@ -170,7 +170,7 @@ fn measure(options: &Options) -> Result<Measured> {
             if !contender.takes(workload) {
                 continue;
             }
-            let fill = contender != Contender::Raw && !filled.contains(&contender);
+            let fill = !contender.is_bare() && !filled.contains(&contender);
             let mut command = tethered(&binary);
             command.args(["load", "--cpu", "1", "--seconds", &options.seconds.to_string()]);
             command.args(program.load_arguments());
@@ -195,7 +195,7 @@ fn measure(options: &Options) -> Result<Measured> {
         }
     }
     for program in &programs {
-        if program.contender == Contender::LunetteEpoll {
+        if program.contender == Contender::LunetteMemory {
             notes.push(idle(program, &binary, &scratch).unwrap_or_else(|error| format!("idle: {error:#}")));
         }
     }

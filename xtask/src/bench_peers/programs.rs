@@ -24,8 +24,10 @@ const IQN: &str = "iqn.2026-11.org.lunette.bench:disk";
 pub(crate) enum Contender {
     /// A server that does nothing but TCP.
     Raw,
+    /// The same, with as much memory as the disks of the others are used.
+    RawCold,
     LunetteMemory,
-    LunetteEpoll,
+    LunetteUring,
     LunettePolling,
     LunetteFile,
     TgtMemory,
@@ -35,10 +37,11 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Raw,
+        Self::RawCold,
         Self::LunetteMemory,
-        Self::LunetteEpoll,
+        Self::LunetteUring,
         Self::LunettePolling,
         Self::LunetteFile,
         Self::TgtMemory,
@@ -50,8 +53,9 @@ impl Contender {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw TCP",
+            Self::RawCold => "raw TCP, 256 MiB",
             Self::LunetteMemory => "lunette, memory",
-            Self::LunetteEpoll => "lunette, memory, epoll",
+            Self::LunetteUring => "lunette, memory, io_uring",
             Self::LunettePolling => "lunette, memory, polls",
             Self::LunetteFile => "lunette, file",
             Self::TgtMemory => "tgt, tmpfs",
@@ -61,26 +65,31 @@ impl Contender {
         }
     }
 
+    /// Whether it speaks nothing but TCP.
+    pub(super) fn is_bare(self) -> bool {
+        matches!(self, Self::Raw | Self::RawCold)
+    }
+
     /// The one with the same kind of store among tgt's.
     pub(crate) fn rival(self) -> Option<Self> {
         match self {
-            Self::LunetteMemory | Self::LunetteEpoll | Self::LunettePolling | Self::IstgtMemory => {
+            Self::LunetteMemory | Self::LunetteUring | Self::LunettePolling | Self::IstgtMemory => {
                 Some(Self::TgtMemory)
             }
             Self::LunetteFile | Self::IstgtFile => Some(Self::TgtFile),
-            Self::Raw | Self::TgtMemory | Self::TgtFile => None,
+            Self::Raw | Self::RawCold | Self::TgtMemory | Self::TgtFile => None,
         }
     }
 
     /// Whether a workload says anything about it.
     pub(crate) fn takes(self, workload: &str) -> bool {
         match self {
-            // The bare server knows neither digests nor durability.
-            Self::Raw => !workload.contains("-digest") && !workload.contains("-fua"),
+            // A bare server knows neither digests nor durability.
+            Self::Raw | Self::RawCold => !workload.contains("-digest") && !workload.contains("-fua"),
             // Polling is about latency.
             Self::LunettePolling => workload.contains("1x1"),
             // Memory is durable or never is.
-            Self::LunetteMemory | Self::LunetteEpoll | Self::TgtMemory | Self::IstgtMemory => {
+            Self::LunetteMemory | Self::LunetteUring | Self::TgtMemory | Self::IstgtMemory => {
                 !workload.contains("-fua")
             }
             Self::IstgtFile | Self::LunetteFile | Self::TgtFile => true,
@@ -141,14 +150,17 @@ impl Program {
         command.args(["-c", "0"]);
         let mut lun = 0;
         match contender {
-            Contender::Raw => {
+            Contender::Raw | Contender::RawCold => {
                 command.arg(bench).args(["raw", "--portal", &portal.to_string()]);
+                if contender == Contender::RawCold {
+                    command.args(["--keep-mib", "256"]);
+                }
             }
-            Contender::LunetteMemory | Contender::LunetteEpoll | Contender::LunettePolling | Contender::LunetteFile => {
+            Contender::LunetteMemory | Contender::LunetteUring | Contender::LunettePolling | Contender::LunetteFile => {
                 command.arg(bench).args(["target", "--portal", &portal.to_string()]);
                 command.args(["--size", &DISK_BYTES.to_string()]);
                 match contender {
-                    Contender::LunetteEpoll => command.args(["--interface", "epoll"]),
+                    Contender::LunetteUring => command.args(["--interface", "io_uring"]),
                     Contender::LunettePolling => command.args(["--poll-us", "200"]),
                     Contender::LunetteFile => command.arg("--file").arg(disk()?),
                     _ => &mut command,
@@ -177,7 +189,7 @@ impl Program {
     pub(super) fn load_arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> =
             ["--portal", &self.portal.to_string(), "--pid", &self.running.id().to_string()].map(str::to_owned).to_vec();
-        if self.contender != Contender::Raw {
+        if !self.contender.is_bare() {
             arguments.extend(["--iqn", IQN, "--lun", &self.lun.to_string()].map(str::to_owned));
         }
         arguments

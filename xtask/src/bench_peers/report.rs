@@ -171,7 +171,8 @@ impl Report {
 fn how() -> String {
     "The target runs on one processor, the load on another, over loopback; ratios are of processor seconds of the target's \
      whole process (`/proc/PID/stat`). \"Raw TCP\" is a server that receives and sends messages of the same sizes and does \
-     nothing else. A workload is named OPERATION-SIZE-SESSIONSxDEPTH; 4 KiB go to random places, longer ones in sequence, \
+     nothing else, always the same memory; \"raw TCP, 256 MiB\" is the same with memory used as the disks of the others are: \
+     what it sends lies at random places there, what it receives is kept there. A workload is named OPERATION-SIZE-SESSIONSxDEPTH; 4 KiB go to random places, longer ones in sequence, \
      in 256 MiB that were written before. tgt and istgt are set to the lengths that suit them best (256 KiB segments and \
      first bursts). Memory is a file in tmpfs for those that have no store in memory. Files stand on the system's disk, \
      written through the page cache by all; `-fua` asks for stable storage with each write."

@@ -428,11 +428,11 @@ pub(crate) fn free_udp() -> Result<SocketAddr> {
     Ok(socket.local_addr()?)
 }
 
-/// The system interface of the next server: every second one is held to epoll, so that whatever is tested is tested over both.
-fn interface() -> &'static str {
+/// The system interface of the next server: each in turn, so that whatever is tested is tested over both.
+pub(crate) fn interface() -> &'static str {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static STARTED: AtomicUsize = AtomicUsize::new(0);
-    if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { "auto" } else { "epoll" }
+    if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { "epoll" } else { "io_uring" }
 }
 
 /// The binary under test.

@@ -3,7 +3,7 @@
 use super::cable::Cable;
 use super::guest::Guest;
 use super::image::Image;
-use crate::interop::target::lunette;
+use crate::interop::target::{interface, lunette};
 use crate::process::{Running, capture, tethered};
 use crate::scratch::Scratch;
 use anyhow::{Context, Result, ensure};
@@ -126,6 +126,7 @@ pub(super) fn unplug(portal: &str) -> Result<()> {
 fn serve(scratch: &Scratch) -> Result<Running> {
     let mut program = tethered(lunette()?);
     program.arg("serve").arg("--state").arg(scratch.join("state")).arg("--socket").arg(scratch.join("socket"));
+    program.env("LUNETTE_INTERFACE", interface());
     for portal in PORTALS {
         program.args(["--portal", &format!("{portal}:3260")]);
     }
