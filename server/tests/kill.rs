@@ -7,15 +7,15 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Host;
 use common::changes::{CHANGES, furnish};
 use common::served::Served;
+use common::watch::{Watch, unable};
 
 /// The system calls that change something outside the process, or promise that something has been changed.
 const CALLS: &str = "write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,ftruncate,fallocate,\
@@ -29,19 +29,6 @@ fn configuration(host: &Host) -> String {
     let here = host.path().display().to_string();
     let export = host.output("lunette config export --with-secrets");
     format!("{export}\n{}", host.output("stmfadm list-lu -v")).replace(&here, "")
-}
-
-/// Why processes cannot be killed at a system call here.
-fn unable() -> Option<String> {
-    let tried = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=write:signal=KILL:when=1", "echo", "x"])
-        .stdin(Stdio::null())
-        .output();
-    match tried {
-        Err(error) => Some(format!("no strace: {error}")),
-        Ok(output) if output.status.signal() == Some(9) && output.stdout.is_empty() => None,
-        Ok(output) => Some(format!("strace cannot trace here: {}", String::from_utf8_lossy(&output.stderr).trim())),
-    }
 }
 
 /// How often the busiest thread made each call, by what strace wrote down.
@@ -156,38 +143,6 @@ impl Way for Alone {
 
 /// The server, which the command asks.
 struct AtWork;
-
-/// strace beside a server, watching from a moment on at which nothing goes on there.
-struct Watch(Child);
-
-impl Watch {
-    fn attach(served: &Served, options: &[&str]) -> Self {
-        let mut child = Command::new("strace")
-            .args(["-f", "-e", "signal=none", "-p", &served.id().to_string()])
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut words = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("attached") {
-            line.clear();
-            assert!(words.read_line(&mut line).unwrap() > 0, "strace ended: {:?}", child.wait());
-        }
-        // Its further words are of no interest, but somebody has to take them.
-        std::thread::spawn(move || words.read_to_end(&mut Vec::new()));
-        Self(child)
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // When the server is gone, strace is too.
-        let _ = self.0.wait();
-    }
-}
 
 impl AtWork {
     fn run(host: &Host, line: &str, options: &[&str]) -> bool {

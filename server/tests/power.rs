@@ -7,7 +7,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +16,8 @@ use common::Host;
 use common::calls::{self, Call};
 use common::changes::{CHANGES, furnish};
 use common::crashed::{self, Tree};
+use common::served::Served;
+use common::watch::{recorded, unable};
 use lu_sbd::meta::Identity;
 use lunette_server::admin::{Answer, Engine, Request};
 use lunette_server::config_store::ConfigStore;
@@ -54,7 +56,7 @@ fn record(host: &Host, line: &str) -> Result<Vec<Call>, String> {
     assert!(status.success(), "{line}: {status}");
     std::fs::remove_file(&trace).unwrap();
     let length = |path: &Path| before.iter().find(|(known, _)| known == path).map(|(_, length)| *length);
-    Ok(calls::read(&text, &root, length))
+    Ok(calls::read(&text, &root, length, HashMap::new()))
 }
 
 /// What is configured in a state directory, as a document.
@@ -153,6 +155,25 @@ fn power_lost_at_any_write_in_any_order_leaves_the_old_or_the_new_configuration(
 }
 
 #[test]
+fn power_lost_at_any_write_of_a_server_at_work_leaves_the_old_or_the_new_configuration() {
+    if let Some(reason) = unable() {
+        return eprintln!("skipped: {reason}; Debian's package is strace, and ptrace must be allowed");
+    }
+    let mut sum = 0;
+    for (name, line) in CHANGES {
+        let host = furnish();
+        let served = Served::start(&host);
+        let (before, calls) = recorded(&host, &served, LONGEST, || drop(host.output(line)));
+        drop(served);
+        let [states, kept, made] = judge(name, &before, &calls);
+        eprintln!("{name}: {} calls, {states} states, {kept} times it is the old, {made} times the new", calls.len());
+        assert!(kept > 0 && made > 0, "{name}: the change was hardly interrupted");
+        sum += states;
+    }
+    eprintln!("{sum} states in all");
+}
+
+#[test]
 fn power_lost_while_the_first_configuration_is_made_leaves_an_empty_one() {
     let host = Host::new();
     std::fs::create_dir(host.state()).unwrap();
@@ -226,7 +247,8 @@ fn a_trace_is_read() {
                  7 fsync(3)                   = 0\n\
                  8 <... pwrite64 resumed>)           = 1\n\
                  7 rename(\"\\x2f\\x72\\x2f\\x61\", \"\\x62\") = 0\n\
-                 7 write(2, \"\\x21\", 1) = 1\n";
+                 7 write(2, \"\\x21\", 1) = 1\n\
+                 7 pwritev2(9, [{iov_base=\"\\x31\", iov_len=1}], 1, 4096, RWF_DSYNC) = 1\n";
     let path = |name: &str| PathBuf::from(name);
     let expected = [
         Call::Create(path("a")),
@@ -234,6 +256,8 @@ fn a_trace_is_read() {
         Call::Sync(path("a")),
         Call::Write(path("a"), 512, b"!".to_vec()),
         Call::Rename(path("a"), path("b")),
+        Call::Write(path("c"), 4096, b"1".to_vec()),
+        Call::SyncRange(path("c"), 4096, 1),
     ];
-    assert_eq!(calls::read(trace, Path::new("/r"), |_| None), expected);
+    assert_eq!(calls::read(trace, Path::new("/r"), |_| None, HashMap::from([(9, PathBuf::from("/r/c"))])), expected);
 }

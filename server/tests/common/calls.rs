@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The calls to ask strace for.
-pub(crate) const TRACED: &str = "openat,close,write,pwrite64,writev,pwritev,ftruncate,fallocate,fsync,fdatasync,rename,\
+pub(crate) const TRACED: &str = "openat,close,write,pwrite64,writev,pwritev,pwritev2,ftruncate,fallocate,fsync,fdatasync,rename,\
                                  renameat,renameat2,unlink,unlinkat,link,linkat";
 
 /// One change of a file or a directory, or the promise that changes are on the medium.
@@ -16,6 +16,8 @@ pub(crate) enum Call {
     Truncate(PathBuf, u64),
     /// Of a file or a directory.
     Sync(PathBuf),
+    /// Of these bytes of a file: offset and length.
+    SyncRange(PathBuf, u64, u64),
     Rename(PathBuf, PathBuf),
     Link(PathBuf, PathBuf),
     Remove(PathBuf),
@@ -28,10 +30,30 @@ struct Open {
     appends: bool,
 }
 
-/// The calls below `root`, by a trace made with `-f -xx -s` and enough; paths are relative to `root`. `exists` says what
-/// was there before, `length` how long it was.
-pub(crate) fn read(trace: &str, root: &Path, length: impl Fn(&Path) -> Option<u64>) -> Vec<Call> {
-    let (mut calls, mut open, mut pending) = (Vec::new(), HashMap::<u64, Open>::new(), HashMap::new());
+/// What a process has open, by descriptor.
+pub(crate) fn open_files(process: u32) -> HashMap<u64, PathBuf> {
+    let entries = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, std::fs::read_link(entry.path()).ok()?))
+        })
+        .collect()
+}
+
+/// The calls below `root`, by a trace made with `-f -xx -s` and enough; paths are relative to `root`. `length` says how
+/// long a file was before, none if there was none; `open` what was open.
+pub(crate) fn read(
+    trace: &str,
+    root: &Path,
+    length: impl Fn(&Path) -> Option<u64>,
+    open: HashMap<u64, PathBuf>,
+) -> Vec<Call> {
+    let below = |path: PathBuf| path.strip_prefix(root).map(Path::to_owned).ok();
+    let opened = open.into_iter().filter_map(|(fd, path)| Some((fd, below(path)?)));
+    let mut open: HashMap<u64, Open> =
+        opened.map(|(fd, path)| (fd, Open { path, position: 0, appends: false })).collect();
+    let (mut calls, mut pending) = (Vec::new(), HashMap::new());
     let mut lengths: HashMap<PathBuf, Option<u64>> = HashMap::new();
     for line in trace.lines() {
         let Some((thread, rest)) = line.split_once(' ') else { continue };
@@ -50,12 +72,9 @@ pub(crate) fn read(trace: &str, root: &Path, length: impl Fn(&Path) -> Option<u6
         let Ok(result) = result.split(' ').next().unwrap_or_default().parse::<u64>() else { continue };
         let arguments = rest.rsplit_once(')').map_or(rest, |(arguments, _)| arguments);
         let strings = strings(arguments);
-        let below = |text: &[u8]| {
-            let path = PathBuf::from(String::from_utf8_lossy(text).into_owned());
-            // Commands are run in the root; the rest of their paths is absolute.
-            root.join(path).strip_prefix(root).map(Path::to_owned).ok()
-        };
-        let paths: Vec<PathBuf> = strings.iter().filter_map(|text| below(text)).collect();
+        // Commands are run in the root; the rest of their paths is absolute.
+        let path = |text: &Vec<u8>| below(root.join(String::from_utf8_lossy(text).into_owned()));
+        let paths: Vec<PathBuf> = strings.iter().filter_map(path).collect();
         let descriptor = arguments.split(|c: char| !c.is_ascii_digit()).next().and_then(|word| word.parse().ok());
         let number = || arguments.rsplit(", ").next().and_then(|word| word.trim().parse::<u64>().ok()).unwrap_or(0);
         match name {
@@ -73,7 +92,7 @@ pub(crate) fn read(trace: &str, root: &Path, length: impl Fn(&Path) -> Option<u6
                 open.insert(result, Open { path: path.clone(), position: 0, appends });
             }
             "close" => drop(descriptor.and_then(|fd| open.remove(&fd))),
-            "write" | "writev" | "pwrite64" | "pwritev" => {
+            "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2" => {
                 let Some(file) = descriptor.and_then(|fd| open.get_mut(&fd)) else { continue };
                 let mut data = strings.concat();
                 data.truncate(result as usize);
@@ -81,12 +100,16 @@ pub(crate) fn read(trace: &str, root: &Path, length: impl Fn(&Path) -> Option<u6
                 let known = lengths.entry(file.path.clone()).or_insert(Some(0));
                 let offset = match name {
                     "pwrite64" | "pwritev" => number(),
+                    "pwritev2" => arguments.rsplit(", ").nth(1).and_then(|word| word.trim().parse().ok()).unwrap(),
                     _ if file.appends => known.unwrap_or(0),
                     _ => file.position,
                 };
                 file.position = offset + result;
                 *known = Some(known.unwrap_or(0).max(offset + result));
                 calls.push(Call::Write(file.path.clone(), offset, data));
+                if arguments.contains("RWF_DSYNC") {
+                    calls.push(Call::SyncRange(file.path.clone(), offset, result));
+                }
             }
             "ftruncate" | "fallocate" => {
                 let Some(file) = descriptor.and_then(|fd| open.get(&fd)) else { continue };

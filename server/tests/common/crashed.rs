@@ -89,18 +89,29 @@ impl Medium {
             Call::Remove(path) => self.rename(vec![(path.clone(), None)]),
             Call::Sync(path) => {
                 let file = self.seen.get(path).copied();
-                let (durable, pending) =
-                    std::mem::take(&mut self.pending).into_iter().partition(|change| match change {
-                        Change::Write(of, ..) | Change::Length(of, _) => Some(*of) == file,
-                        Change::Names(names) => {
-                            file.is_none() && names.iter().all(|(name, _)| name.parent() == Some(path))
-                        }
-                    });
-                self.pending = pending;
-                let durable: Vec<Change> = durable;
-                durable.iter().for_each(|change| self.keep(change, Torn::Whole));
+                self.sync(|change| match change {
+                    Change::Write(of, ..) | Change::Length(of, _) => Some(*of) == file,
+                    Change::Names(names) => file.is_none() && names.iter().all(|(name, _)| name.parent() == Some(path)),
+                });
+            }
+            Call::SyncRange(path, offset, length) => {
+                let file = self.seen.get(path).copied();
+                self.sync(|change| match change {
+                    Change::Write(of, at, data) => {
+                        Some(*of) == file && *at < offset + length && *offset < at + data.len() as u64
+                    }
+                    Change::Length(of, _) => Some(*of) == file,
+                    Change::Names(_) => false,
+                });
             }
         }
+    }
+
+    /// What is chosen is on the medium.
+    fn sync(&mut self, is_durable: impl Fn(&Change) -> bool) {
+        let (durable, pending): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending).into_iter().partition(is_durable);
+        self.pending = pending;
+        durable.iter().for_each(|change| self.keep(change, Torn::Whole));
     }
 
     fn rename(&mut self, names: Vec<(PathBuf, Option<usize>)>) {

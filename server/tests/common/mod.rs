@@ -6,6 +6,7 @@ pub(crate) mod changes;
 pub(crate) mod crashed;
 pub(crate) mod live;
 pub(crate) mod served;
+pub(crate) mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! `lunette serve` as a process of its own, on a host of the tests.
 
+use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,10 +21,12 @@ pub(crate) fn free_portal() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The system interface of the next server: each in turn, so that restarts change it, too.
-fn interface() -> &'static str {
+/// The system interface of the next server: that of `$LUNETTE_INTERFACE`, else each in turn, so that restarts change it, too.
+fn interface() -> OsString {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
-    if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { "io_uring" } else { "epoll" }
+    std::env::var_os("LUNETTE_INTERFACE").unwrap_or_else(|| {
+        if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { "io_uring" } else { "epoll" }.into()
+    })
 }
 
 impl Served {

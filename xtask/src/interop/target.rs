@@ -6,6 +6,7 @@ use crate::scratch::Scratch;
 use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -428,11 +429,14 @@ pub(crate) fn free_udp() -> Result<SocketAddr> {
     Ok(socket.local_addr()?)
 }
 
-/// The system interface of the next server: each in turn, so that whatever is tested is tested over both.
-pub(crate) fn interface() -> &'static str {
+/// The system interface of the next server: that of `$LUNETTE_INTERFACE`, else each in turn, so that whatever is tested is
+/// tested over both.
+pub(crate) fn interface() -> OsString {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static STARTED: AtomicUsize = AtomicUsize::new(0);
-    if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { "epoll" } else { "io_uring" }
+    std::env::var_os("LUNETTE_INTERFACE").unwrap_or_else(|| {
+        if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { "epoll" } else { "io_uring" }.into()
+    })
 }
 
 /// The binary under test.
