@@ -1,10 +1,11 @@
-//! Ways of a file's bytes to a socket, each alone: what a copy costs and what it costs to do without.
+//! Ways of bytes between a socket and a file or memory, each alone: what a copy costs and what it costs to do without.
 
 use crate::Arguments;
 use crate::load::cpu_seconds;
 use anyhow::{Context, Result, ensure};
 use rustix::net::{RecvFlags, SendFlags};
 use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -16,7 +17,14 @@ const O_DIRECT: i32 = if cfg!(any(target_arch = "aarch64", target_arch = "arm"))
 const FILE_BYTES: u64 = 256 << 20;
 const PAGE: usize = 4096;
 
-/// Sends the file piece by piece, from processor 0 to a receiver on processor 1 that drops everything.
+/// What is at the other end of the socket, on processor 1.
+#[derive(Clone, Copy)]
+enum Peer {
+    DropsAll,
+    SendsOn,
+}
+
+/// Moves the file piece by piece, on processor 0; pieces that are sent lie at random places, those received in sequence.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let path: PathBuf = arguments.get("file")?.context("--file PATH is missing")?;
     let time = Duration::from_secs_f64(arguments.get("seconds")?.unwrap_or(1.0));
@@ -27,13 +35,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     file.sync_all()?;
     let direct = OpenOptions::new().read(true).custom_flags(O_DIRECT).open(&path);
-    println!("| pieces | read and send | sendfile | direct read and send |\n|---|---:|---:|---:|");
+    let mut memory = vec![0x5a; FILE_BYTES as usize];
+    println!(
+        "| pieces | read and send | sendfile | direct read and send | receive and write | receive and keep in memory |\n\
+         |---|---:|---:|---:|---:|---:|"
+    );
     for bytes in [4 << 10, 64 << 10, 256 << 10] {
-        let copied = measure(time, bytes, |stream, buffer, at| {
+        let copied = measure(Peer::DropsAll, time, bytes, |stream, buffer, at| {
             file.read_exact_at(buffer, at)?;
             send(stream, buffer)
         })?;
-        let sent = measure(time, bytes, |stream, _, at| {
+        let sent = measure(Peer::DropsAll, time, bytes, |stream, _, at| {
             let (mut at, end) = (at, at + bytes as u64);
             while at < end {
                 let left = (end - at) as usize;
@@ -42,14 +54,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             Ok(())
         })?;
         let direct = direct.as_ref().ok().map(|direct: &File| {
-            measure(time, bytes, |stream, buffer, at| {
+            measure(Peer::DropsAll, time, bytes, |stream, buffer, at| {
                 direct.read_exact_at(buffer, at)?;
                 send(stream, buffer)
             })
         });
         let direct =
             direct.map_or_else(|| "-".to_owned(), |rate| rate.map_or_else(|e| e.to_string(), |r| r.to_string()));
-        println!("| {} KiB | {copied} | {sent} | {direct} |", bytes >> 10);
+        let mut next = (0..FILE_BYTES).step_by(bytes).cycle();
+        let written = measure(Peer::SendsOn, time, bytes, |mut stream, buffer, _| {
+            stream.read_exact(buffer)?;
+            Ok(file.write_all_at(buffer, next.next().unwrap_or_default())?)
+        })?;
+        let kept = measure(Peer::SendsOn, time, bytes, |mut stream, buffer, _| {
+            stream.read_exact(buffer)?;
+            let at = next.next().unwrap_or_default() as usize;
+            memory[at..at + bytes].copy_from_slice(buffer);
+            Ok(())
+        })?;
+        println!("| {} KiB | {copied} | {sent} | {direct} | {written} | {kept} |", bytes >> 10);
     }
     std::fs::remove_file(&path)?;
     Ok(())
@@ -63,15 +86,24 @@ fn send(stream: &TcpStream, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Pieces a processor second of the sender.
-fn measure(time: Duration, bytes: usize, mut one: impl FnMut(&TcpStream, &mut [u8], u64) -> Result<()>) -> Result<u64> {
+/// Pieces a processor second of this end.
+fn measure(
+    peer: Peer,
+    time: Duration,
+    bytes: usize,
+    mut one: impl FnMut(&TcpStream, &mut [u8], u64) -> Result<()>,
+) -> Result<u64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let stream = TcpStream::connect(listener.local_addr()?)?;
-    let (receiver, _) = listener.accept()?;
-    let drops = std::thread::spawn(move || {
+    let (mut other, _) = listener.accept()?;
+    let works = std::thread::spawn(move || {
         crate::pin(1)?;
         let mut buffer = vec![0; 1 << 20];
-        while rustix::net::recv(&receiver, &mut buffer[..], RecvFlags::TRUNC)?.1 > 0 {}
+        match peer {
+            Peer::DropsAll => while rustix::net::recv(&other, &mut buffer[..], RecvFlags::TRUNC)?.1 > 0 {},
+            // Until the other end has gone.
+            Peer::SendsOn => while other.write_all(&buffer).is_ok() {},
+        }
         Ok::<(), anyhow::Error>(())
     });
     crate::pin(0)?;
@@ -90,7 +122,7 @@ fn measure(time: Duration, bytes: usize, mut one: impl FnMut(&TcpStream, &mut [u
     }
     let used = cpu_seconds("thread-self")? - before;
     drop(stream);
-    drops.join().ok().context("the receiver panicked")??;
+    works.join().ok().context("the other end panicked")??;
     ensure!(used > 0.0, "too short to tell");
     Ok((f64::from(count) / used) as u64)
 }
