@@ -212,7 +212,8 @@ impl BlockingJob {
         }
     }
 
-    fn write_bytes(&self) -> usize {
+    /// Bytes that it writes.
+    pub(super) fn write_bytes(&self) -> usize {
         match self {
             Self::Store { request: StoreRequest { op: StoreOp::Write { data, .. }, .. }, .. } => {
                 data.iter().map(|bytes| bytes.len()).sum()

@@ -22,6 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 use stmf::provider::StoreCompletion;
 
@@ -66,8 +67,10 @@ pub(crate) struct EventLoop<P: Protocol, N: Net> {
     /// Those of them that have sent everything.
     lingering: usize,
     in_store: usize,
-    /// Store operations for the pool; they go to it together when the round ends.
+    /// Store operations for the pool; they go to it together when the round ends or they have many bytes.
     blocking: Vec<BlockingJob>,
+    /// Bytes that those write.
+    blocking_bytes: usize,
     round: u64,
     next_tick: Option<Instant>,
     shut_down: Option<Instant>,
@@ -126,6 +129,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             lingering: 0,
             in_store: 0,
             blocking: Vec::new(),
+            blocking_bytes: 0,
             round: 0,
             next_tick: None,
             shut_down: None,
@@ -160,6 +164,11 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                 if let Some(slot) = self.run.pop_front() {
                     self.turn(slot, now);
                 }
+                if self.blocking_bytes >= self.parts.limits.hand_over_bytes {
+                    self.hand_over();
+                    // Where both share a processor, what has come is written while a cache still holds it.
+                    thread::yield_now();
+                }
             }
             if self.parts.protocol.poll_timeout().is_some_and(|due| due <= now) {
                 self.parts.protocol.handle_timeout(now);
@@ -168,7 +177,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             if self.next_tick.is_some_and(|due| due <= now) {
                 self.tick(now);
             }
-            self.parts.pool.submit_all(&mut self.blocking);
+            self.hand_over();
             self.parts.counters.busy_ns.add(now.elapsed().as_nanos() as u64);
             // Those that linger were told everything; they only wait for the peer's end.
             if self.shut_down.is_some_and(|until| until <= now || self.conns.len() == self.lingering) {
@@ -280,8 +289,16 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         let inbox = Arc::clone(&self.parts.inboxes[self.parts.index]);
         let completion = StoreCompletion::new(Arc::new(StoreReturn { ticket, inbox }), &request);
         if let Err((request, completion)) = lu.start(request, completion) {
-            self.blocking.push(BlockingJob::Store { lu, request, completion });
+            let job = BlockingJob::Store { lu, request, completion };
+            self.blocking_bytes += job.write_bytes();
+            self.blocking.push(job);
         }
+    }
+
+    /// Gives the pool what is for it, with one wake-up.
+    fn hand_over(&mut self) {
+        self.blocking_bytes = 0;
+        self.parts.pool.submit_all(&mut self.blocking);
     }
 
     fn act(&mut self, action: Action<P::Conn, P::Parcel>, now: Instant) {
@@ -359,6 +376,6 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             }
         }
         self.settle(now);
-        self.parts.pool.submit_all(&mut self.blocking);
+        self.hand_over();
     }
 }

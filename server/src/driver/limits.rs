@@ -21,6 +21,9 @@ pub struct Limits {
     /// Bytes that wait in a connection's transmit queue before nothing more is asked of the protocol. What is queued is
     /// counted payload, not copied.
     pub transmit_queue_bytes: usize,
+    /// Bytes of writes to a store that may wait which a thread takes in before those who carry them out have their turn at
+    /// the processor, if they have none of their own: about what a processor's cache holds.
+    pub hand_over_bytes: usize,
     /// Receive buffers kept for reuse by each thread, in bytes.
     pub cached_receive_bytes: usize,
     /// Store operations of one thread that are with the blocking pool or an asynchronous store at a time.
@@ -48,6 +51,7 @@ impl Default for Limits {
             receive_bytes_per_turn: 1 << 20,
             transmit_bytes_per_turn: 2 << 20,
             transmit_queue_bytes: 256 << 10,
+            hand_over_bytes: 512 << 10,
             cached_receive_bytes: 32 << 20,
             max_store_operations: 1024,
             max_blocking_threads: 32,
