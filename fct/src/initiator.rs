@@ -13,7 +13,7 @@ use stmf::provider::{PortError, Segments};
 use crate::engine::{Engine, EngineConfig, InitiatorEvent};
 use crate::wire::{
     CtCommand, CtHeader, Els, ElsCommand, FcpCommand, FcpManagement, FcpResponse, FcpService, LoginParameters,
-    LsReason, PrliPage, flat, length,
+    LsReason, PrliPage, RoutingControl, flat, length,
 };
 
 /// What an initiator sends.
@@ -66,6 +66,10 @@ pub enum Event {
     Found(Vec<PortId>),
     /// The fabric tells that something about these ports is another; they may have forgotten the login.
     Changed(Vec<PortId>),
+    /// Among equals (VN2VN): another port has claimed its address.
+    NeighbourUp(PortId),
+    /// Among equals: another port is gone, and the login with it.
+    NeighbourDown(PortId),
 }
 
 #[derive(Debug)]
@@ -77,6 +81,8 @@ struct Running {
     count: usize,
     /// The end of what the target has asked for, without a gap.
     sent: usize,
+    /// How often it has asked.
+    asked_for: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +166,7 @@ impl Initiator {
         self.remotes.get(&id).map(|remote| remote.port_name)
     }
 
-    /// A port that is logged in to.
+    /// A port that is logged in to; its service parameters are those that it answered PRLI with.
     pub fn remote(&self, id: PortId) -> Option<&RemotePort> {
         self.remotes.get(&id)
     }
@@ -216,6 +222,11 @@ impl Initiator {
                     self.events.push_back(Event::Down);
                 }
                 HbaEvent::Frame(frame) => self.engine.handle_frame(now, frame),
+                HbaEvent::NeighbourUp { port_id, .. } => self.events.push_back(Event::NeighbourUp(port_id)),
+                HbaEvent::NeighbourDown(id) => {
+                    self.forget(now, id);
+                    self.events.push_back(Event::NeighbourDown(id));
+                }
                 _ => {}
             }
             self.drain(now);
@@ -239,7 +250,7 @@ impl Initiator {
 
     /// The next deadline.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
+        [self.engine.poll_timeout(), self.hba.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Logs in to a port: PLOGI and PRLI. [`Event::LoggedIn`] or [`Event::Refused`] follows.
@@ -311,17 +322,36 @@ impl Initiator {
         self.engine.wire_names(exchange)
     }
 
-    /// Asks for a lost information unit again: SRR, from `offset` on. [`Event::Answered`] does not follow; the unit
-    /// does, or nothing.
-    pub fn ask_again(&mut self, to: PortId, exchange: ExchangeId, offset: u32, r_ctl: u8) {
-        if let Some((ox_id, rx_id)) = self.engine.wire_names(exchange) {
-            self.engine.send_srr(self.address, to, Els::Srr { ox_id, rx_id, offset, r_ctl }.encode());
+    /// How often the target has asked for data of a command that is under way.
+    pub fn transfers_asked_for(&self, exchange: ExchangeId) -> Option<u32> {
+        self.running.get(&exchange).map(|running| running.asked_for)
+    }
+
+    /// Asks for a lost information unit again: SRR, from `offset` on, 0 for data of a read. [`Event::Answered`] says
+    /// whether the target agrees; then the unit follows. `None`: the command is over.
+    pub fn ask_again(
+        &mut self,
+        now: Instant,
+        to: PortId,
+        exchange: ExchangeId,
+        offset: u32,
+        unit: RoutingControl,
+    ) -> Option<ExchangeId> {
+        let (ox_id, rx_id) = self.engine.wire_names(exchange)?;
+        let running = self.running.get_mut(&exchange)?;
+        if unit == RoutingControl::DATA {
+            (running.got, running.count) = (0, 0);
         }
+        let request = self.next(Asked::User);
+        let payload = Els::Srr { ox_id, rx_id, offset, r_ctl: unit.0 }.encode();
+        self.engine.send_srr(now, request, self.address, to, payload);
+        Some(request)
     }
 
     fn start(&mut self, now: Instant, to: PortId, unit: &FcpCommand, data_out: Bytes, room: usize) -> ExchangeId {
         let exchange = self.engine.command(now, to, Bytes::from(unit.encode()));
-        self.running.insert(exchange, Running { data_out, data_in: BytesMut::zeroed(room), got: 0, count: 0, sent: 0 });
+        let data_in = BytesMut::zeroed(room);
+        self.running.insert(exchange, Running { data_out, data_in, got: 0, count: 0, sent: 0, asked_for: 0 });
         exchange
     }
 
@@ -350,6 +380,7 @@ impl Initiator {
         match event {
             InitiatorEvent::TransferReady(exchange, ready) => {
                 let Some(running) = self.running.get_mut(&exchange) else { return };
+                running.asked_for += 1;
                 let start = (ready.offset as usize).min(running.data_out.len());
                 let end = start.saturating_add(ready.length as usize).min(running.data_out.len());
                 let data: Segments = smallvec![running.data_out.slice(start..end)];
@@ -496,6 +527,9 @@ impl Initiator {
             },
             Asked::Prli(id) => match accepted.map(PrliPage::decode) {
                 Some(Ok(page)) if page.flags & PrliPage::IMAGE_PAIR != 0 => {
+                    if let Some(remote) = self.remotes.get_mut(&id) {
+                        remote.service_parameters = page.parameters;
+                    }
                     self.events.push_back(Event::LoggedIn(id));
                     if self.fabric {
                         let payload = CtHeader::about(CtCommand::GSPN_ID, id);
@@ -553,11 +587,17 @@ impl Initiator {
         service: LinkService,
         payload: Vec<u8>,
     ) -> ExchangeId {
+        let exchange = self.next(asked);
+        let payload = smallvec![Bytes::from(payload)];
+        self.engine.handle_request(now, HbaRequest::Request { exchange, service, from, to, payload });
+        exchange
+    }
+
+    /// A name for an exchange of ours.
+    fn next(&mut self, asked: Asked) -> ExchangeId {
         let exchange = ExchangeId(ExchangeId::LOCAL | self.next_request);
         self.next_request += 1;
         self.asked.insert(exchange, asked);
-        let payload = smallvec![Bytes::from(payload)];
-        self.engine.handle_request(now, HbaRequest::Request { exchange, service, from, to, payload });
         exchange
     }
 

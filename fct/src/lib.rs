@@ -45,6 +45,7 @@ pub mod fcoe;
 mod inbox;
 pub mod initiator;
 mod port;
+mod share;
 pub mod soft;
 pub mod wire;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::*;
 use fct::engine::{Engine, EngineConfig};
 use fct::soft::{SoftHba, Wire, WireEnd};
-use fct::wire::{Els, FcpCommand, FrameControl, FrameHeader, LoginParameters, RoutingControl, Type};
+use fct::wire::{Els, FcpCommand, FcpResponse, FrameControl, FrameHeader, LoginParameters, RoutingControl, Type};
 use fct::{Port, PortConfig};
 use scsi_core::{Lun, TaskAttribute};
 use smallvec::smallvec;
@@ -122,10 +122,41 @@ fn sequences_that_never_end_are_few_and_forgotten() {
         begun.header[9] &= !0x08;
         engine.handle_frame(now, begun);
     }
-    assert_eq!(engine.open_sequences(), 256);
+    // Half of the table: the other half is for others.
+    assert_eq!(engine.open_sequences(), 128);
+    let mut begun = frame(RoutingControl::ELS_REQUEST, Type::ELS, 0x02_0001, 1, vec![0; 2048]);
+    begun.header[9] &= !0x08;
+    engine.handle_frame(now, begun);
+    assert_eq!(engine.open_sequences(), 129);
     engine.handle_timeout(now + Duration::from_secs(3));
     assert_eq!(engine.open_sequences(), 0);
-    assert_eq!(engine.statistics().dropped_sequences, 10_000);
+    assert_eq!(engine.statistics().dropped_sequences, 10_001);
+}
+
+#[test]
+fn responses_that_nobody_confirms_keep_no_command_out() {
+    let now = Instant::now();
+    let mut engine = Engine::new(EngineConfig { max_exchanges: 64, max_retained: 16, ..EngineConfig::default() });
+    engine.handle_request(now, HbaRequest::Address(PortId(0x01_0400)));
+    let response = FcpResponse { status: 2, confirm: true, ..FcpResponse::default() }.encode();
+    let mut ended = 0;
+    for ox_id in 0..1_000 {
+        engine.handle_frame(now, frame(RoutingControl::COMMAND, Type::FCP, 0x02_0000, ox_id, vec![0; 32]));
+        while let Some(event) = engine.poll_event() {
+            match event {
+                HbaEvent::Command { exchange, .. } => {
+                    let payload = smallvec![Bytes::from(response.clone())];
+                    engine.handle_request(now, HbaRequest::Respond { exchange, payload });
+                }
+                HbaEvent::Ended(_) => ended += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    // None was refused, each response goes out, and few wait to be confirmed.
+    let responses = std::iter::from_fn(|| engine.poll_frame()).filter(|frame| frame.header[0] == 0x07).count();
+    assert_eq!((responses, ended, engine.open_exchanges()), (1_000, 984, 16));
+    assert_eq!(engine.statistics().refused_exchanges, 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use common::*;
 use fct::PortConfig;
 use fct::initiator::Event;
 use fct::soft::Faults;
-use fct::wire::{Els, ElsCommand, FcpService, LsExplanation, LsReason, PrliPage, ResponseCode};
+use fct::wire::{Els, ElsCommand, FcpService, LsExplanation, LsReason, PrliPage, ResponseCode, RoutingControl};
 use scsi_core::{Lun, TaskManagementFunction};
 use std::time::Duration;
 use stmf::provider::hba::{HbaLevel, PortId};
@@ -96,7 +96,7 @@ fn a_lost_response_is_asked_for_again() {
     });
     let answer = answer.expect("REC is answered");
     assert!(answer.complete && answer.is_responder && answer.transferred == 4096, "{answer:?}");
-    world.initiator.ask_again(target, exchange, 0, 0x07);
+    world.initiator.ask_again(world.now, target, exchange, 0, RoutingControl::RESPONSE).unwrap();
     world.run();
     assert_eq!(status(world.outcome(exchange)), Some(0));
 }
@@ -112,7 +112,7 @@ fn a_lost_piece_of_data_is_asked_for_again() {
     world.run();
     assert!(world.outcome(exchange).is_none());
     // XFER_RDY again, for the whole burst.
-    world.initiator.ask_again(target, exchange, 0, 0x05);
+    world.initiator.ask_again(world.now, target, exchange, 0, RoutingControl::TRANSFER_READY).unwrap();
     world.run();
     assert_eq!(status(world.outcome(exchange)), Some(0));
     assert!(world.read(target, 0, data.len()).unwrap().data == data);
@@ -197,6 +197,24 @@ fn residuals_tell_what_was_left_over() {
 }
 
 #[test]
+fn a_cdb_longer_than_its_field_arrives_whole() {
+    for level in [HbaLevel::Frames, HbaLevel::Commands] {
+        let mut world = World::new(INITIATOR, level, PortConfig::default());
+        let target = world.log_in();
+        // READ (32): of variable length, 24 bytes behind its header. The unit has seen the whole: it names the opcode.
+        let mut cdb = [0; 32];
+        (cdb[0], cdb[7], cdb[9]) = (0x7f, 24, 0x09);
+        let response = world.execute(target, &cdb, Vec::new(), 512).unwrap().response.unwrap();
+        assert_eq!((response.status, response.sense[2], response.sense[12]), (2, 5, 0x20), "{level:?}");
+        // Behind a short one the additional bytes mean nothing.
+        let mut cdb = transfer(0x28, 0, 512).to_vec();
+        cdb.resize(48, 0xff);
+        cdb[10..16].fill(0);
+        assert_eq!(status(world.execute(target, &cdb, Vec::new(), 512)), Some(0), "{level:?}");
+    }
+}
+
+#[test]
 fn task_management_functions_are_answered() {
     let (mut world, target) = World::logged_in();
     for (function, lun, code) in [
@@ -204,6 +222,9 @@ fn task_management_functions_are_answered() {
         (TaskManagementFunction::AbortTaskSet, 0, ResponseCode::COMPLETE),
         (TaskManagementFunction::ClearTaskSet, 0, ResponseCode::COMPLETE),
         (TaskManagementFunction::QueryTaskSet, 0, ResponseCode::COMPLETE),
+        // There is one to be told: the reset's.
+        (TaskManagementFunction::QueryAsynchronousEvent, 0, ResponseCode::SUCCEEDED),
+        (TaskManagementFunction::ClearAca, 0, ResponseCode::COMPLETE),
         (TaskManagementFunction::TargetWarmReset, 0, ResponseCode::COMPLETE),
         (TaskManagementFunction::LogicalUnitReset, 9, ResponseCode::INCORRECT_LUN),
     ] {

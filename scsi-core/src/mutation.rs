@@ -119,6 +119,12 @@ mutations! {
     FcOffsetStays,
     /// Fibre Channel: sense data is left out of the response.
     FcSenseLeftOut,
+    /// Fibre Channel: a login anew keeps the session of the one before.
+    FcSessionKept,
+    /// Fibre Channel: XFER_RDY is not sent again when it is asked for.
+    FcReadyNotSentAgain,
+    /// Fibre Channel: a response is not sent again when it is asked for.
+    FcResponseNotSentAgain,
 }
 
 // It stands outside of this crate's package: in a release of the crate the feature does not compile.

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fc_host::{FcHost, TIME};
 use fct::initiator::Event;
-use fct::soft::Wire;
+use fct::soft::{Wire, WireEnd};
+use fct::wire::{Els, FrameHeader, LoginParameters};
 use lu_sbd::store::MemoryStore;
 use lunette_server::fc::soft::{Cable, DRIVER};
 use lunette_server::fc::{FcMode, FcPort, Wwn};
 use lunette_server::{Disk, Server};
 use scsi_core::Status;
-use stmf::provider::hba::FcFrame;
+use stmf::provider::hba::{FcFrame, PortId};
 
 const TARGET: Wwn = Wwn(0x2100_001b_320e_fd58);
 const HOST: Wwn = Wwn(0x2100_00e0_8b10_0163);
@@ -76,12 +77,43 @@ fn a_host_that_was_cut_off_finds_the_restarted_server_again() {
     assert_eq!(server.sessions().len(), 1);
 }
 
-/// Sends what no port would, as fast as the cable takes it.
-fn make_noise(listening: &Path, frames: u32) {
+/// Logs in to the fabric by hand; the address that it gives.
+fn enter(end: &WireEnd) -> PortId {
+    let login = LoginParameters {
+        port_name: Wwn(0x2100_0000_0000_00bb),
+        node_name: Wwn(0x2000_0000_0000_00bb),
+        f_port: false,
+        credit: 8,
+        max_frame_payload: 2048,
+        class3: true,
+        e_d_tov_ms: 2000,
+        r_a_tov_ms: 0,
+    };
+    let mut header = [0; 24];
+    (header[0], header[8]) = (0x22, 0x01);
+    header[1..4].copy_from_slice(&[0xff, 0xff, 0xfe]);
+    header[9] = 0x29;
+    header[16..20].copy_from_slice(&[0, 1, 0xff, 0xff]);
+    let payload = [Bytes::from(Els::Flogi(login).encode())].into_iter().collect();
+    end.send(FcFrame { header, payload }).unwrap();
+    let mut address = None;
+    let deadline = Instant::now() + TIME;
+    while address.is_none() {
+        assert!(Instant::now() < deadline, "the fabric does not answer");
+        address = end.receive().map(|answer| FrameHeader::decode(&answer.header).d_id);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    address.unwrap()
+}
+
+/// Sends what no port would, as fast as the cable takes it: to the fabric's services, and from a port that the fabric
+/// knows to the target.
+fn make_noise(listening: &Path, target: PortId, frames: u32) {
     let (ours, theirs) = Wire::new(3).ends();
     let _cable = Cable::connect(listening, None, theirs).unwrap();
     ours.switch(true);
     until("the cable is plugged in", || ours.link().0);
+    let address = enter(&ours);
     let mut random = 1u64;
     let mut next = || {
         random ^= random << 13;
@@ -96,6 +128,12 @@ fn make_noise(listening: &Path, frames: u32) {
             // To the fabric's own services, as link services: those are looked at.
             (header[0], header[8]) = (0x22, 0x01);
             header[1..4].copy_from_slice(&[0xff, 0xff, 0xfc + (number % 3) as u8]);
+        } else {
+            let kinds = [0x01, 0x03, 0x05, 0x06, 0x07, 0x22, 0x23, 0x32, 0x81, 0x84];
+            header[0] = kinds[next() as usize % kinds.len()];
+            header[1..4].copy_from_slice(&target.to_bytes());
+            header[5..8].copy_from_slice(&address.to_bytes());
+            header[8] = [0x00, 0x01, 0x08, 0x20][next() as usize % 4];
         }
         let payload: Vec<u8> = (0..next() % 200).map(|_| next() as u8).collect();
         let mut frame = FcFrame { header, payload: [Bytes::from(payload)].into_iter().collect() };
@@ -118,8 +156,9 @@ fn noise_and_ten_thousand_logins_leave_another_host_alone() {
     let server = Server::builder().no_portal().disk(disk).fc_port(target(&listening)).start().unwrap();
     let mut host = FcHost::log_in(&listening, HOST, TARGET);
     let mut busy = FcHost::log_in(&listening, Wwn(0x2100_0000_0000_00aa), TARGET);
+    let target = host.target;
     std::thread::scope(|scope| {
-        let noise = scope.spawn(|| make_noise(&listening, 5_000));
+        let noise = scope.spawn(|| make_noise(&listening, target, 10_000));
         for round in 0..10_000u32 {
             busy.initiator.log_in(Instant::now(), busy.target);
             busy.initiator.drive(Instant::now());

@@ -24,11 +24,12 @@ pub struct EngineConfig {
     /// Exchanges that may be open at once. Beyond it a command is answered with TASK SET FULL, a link service with
     /// LS_RJT, logical busy.
     pub max_exchanges: usize,
-    /// Sequences of several frames that may be open at once; the first frame of another is dropped.
+    /// Sequences of several frames that may be open at once, of one remote port as many as it leaves free; the first
+    /// frame of another is dropped.
     pub max_open_sequences: usize,
     /// Longest sequence other than data, in bytes; longer ones are dropped.
     pub max_sequence_length: usize,
-    /// Exchanges that are over and kept for REC and SRR; the oldest go first.
+    /// Exchanges that are over and kept for REC and SRR, or wait for FCP_CONF; the oldest go first.
     pub max_retained: usize,
     /// Longest data field of a frame that is sent, in bytes.
     pub max_frame_payload: u16,
@@ -336,7 +337,7 @@ impl Engine {
         if self.keys.get(&exchange.key()) == Some(&id) {
             self.keys.remove(&exchange.key());
         }
-        if exchange.retained {
+        if exchange.retained || exchange.confirming {
             self.retained.retain(|&other| other != id);
         }
         let mut dropped = 0;
@@ -396,10 +397,15 @@ impl Engine {
         None
     }
 
-    /// Makes room by forgetting the oldest exchange that is kept for recovery only.
+    /// Makes room by forgetting the oldest exchange that is kept for recovery or waits to be confirmed.
     fn drop_retained(&mut self) -> bool {
         let Some(oldest) = self.retained.front().copied() else { return false };
+        // Its response may still wait for the link.
+        self.outlive(oldest);
         if let Some(exchange) = self.forget(oldest) {
+            if exchange.confirming {
+                self.events.push_back(HbaEvent::Ended(oldest));
+            }
             self.keep_in_mind(exchange.key(), oldest, &exchange.response.unwrap_or_default());
         }
         true

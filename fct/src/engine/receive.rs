@@ -57,6 +57,7 @@ impl Engine {
             }
             (RoutingControl::FC4_REQUEST, Type::FCP, _) if !key.ours => self.handle_srr(&header, &payload),
             (RoutingControl::ELS_REPLY, Type::ELS, Some(id))
+            | (RoutingControl::FC4_REPLY, Type::FCP, Some(id))
             | (RoutingControl::SOLICITED_CONTROL, Type::CT, Some(id))
                 if self.is_kind(id, Kind::ServiceOut) =>
             {

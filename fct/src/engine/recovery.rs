@@ -157,7 +157,9 @@ impl Engine {
                 }
                 burst.rewind(offset);
                 answer(self, Els::accept());
-                self.send_transfer_ready(id, offset, end - offset);
+                if !is_active(Mutation::FcReadyNotSentAgain) {
+                    self.send_transfer_ready(id, offset, end - offset);
+                }
             }
             RoutingControl::DATA => {
                 let again: Vec<(u32, Segments)> =
@@ -182,27 +184,16 @@ impl Engine {
         }
     }
 
-    /// Sends SRR; its answer is not waited for, what was asked for follows or does not.
-    pub(crate) fn send_srr(&mut self, from: PortId, to: PortId, payload: Vec<u8>) {
-        let header = FrameHeader {
-            r_ctl: RoutingControl::FC4_REQUEST,
-            d_id: to,
-            cs_ctl: 0,
-            s_id: from,
-            kind: Type::FCP,
-            f_ctl: FrameControl::FIRST_SEQUENCE.and(FrameControl::END_SEQUENCE).and(FrameControl::TRANSFER_INITIATIVE),
-            seq_id: 0,
-            df_ctl: 0,
-            seq_cnt: 0,
-            // Of an exchange of its own that nobody looks up.
-            ox_id: 0x7fff,
-            rx_id: UNASSIGNED,
-            parameter: 0,
-        };
-        self.queue(None, true, header, smallvec![Bytes::from(payload)], None);
+    /// Sends SRR in an exchange of its own; its answer is a [`HbaEvent::Reply`].
+    pub(crate) fn send_srr(&mut self, now: Instant, id: ExchangeId, from: PortId, to: PortId, payload: Vec<u8>) {
+        let kind = (RoutingControl::FC4_REQUEST, Type::FCP);
+        self.originate(now, id, Kind::ServiceOut, from, to, kind, smallvec![Bytes::from(payload)]);
     }
 
     fn respond_again(&mut self, id: ExchangeId, response: Segments) {
+        if is_active(Mutation::FcResponseNotSentAgain) {
+            return;
+        }
         let confirming = self.exchanges.get(&id).is_some_and(|exchange| exchange.confirming);
         let control = FrameControl::END_SEQUENCE
             .and_if(confirming, FrameControl::TRANSFER_INITIATIVE)

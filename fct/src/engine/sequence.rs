@@ -6,6 +6,7 @@ use stmf::provider::Segments;
 use stmf::provider::hba::PortId;
 
 use super::Engine;
+use crate::share::is_fair;
 use crate::wire::{FrameControl, FrameHeader, length};
 
 /// A sequence that has begun.
@@ -41,7 +42,7 @@ impl Engine {
         });
         let at = match at {
             Some(at) => at,
-            None if self.partials.len() >= self.config.max_open_sequences => {
+            None if !self.has_room_for(header.s_id) => {
                 self.statistics.dropped_sequences += 1;
                 return None;
             }
@@ -79,5 +80,11 @@ impl Engine {
         let last = partial.last.filter(|last| partial.pieces.len() == usize::from(last.seq_cnt) + 1)?;
         let partial = self.partials.swap_remove(at);
         Some((last, partial.pieces.into_values().flatten().collect()))
+    }
+
+    /// Whether a remote port may begin another sequence of several frames.
+    fn has_room_for(&self, remote: PortId) -> bool {
+        let own = self.partials.iter().filter(|partial| partial.remote == remote).count();
+        is_fair(own, self.config.max_open_sequences.saturating_sub(self.partials.len()))
     }
 }

@@ -198,6 +198,7 @@ impl Engine {
             exchange.response = Some(payload.clone());
             let control = FrameControl::END_SEQUENCE.and(FrameControl::TRANSFER_INITIATIVE);
             self.send_sequence(id, RoutingControl::RESPONSE, Type::FCP, control, payload, None);
+            self.keep(id);
             return;
         }
         if retry {
@@ -207,16 +208,21 @@ impl Engine {
             let control = FrameControl::END_SEQUENCE.and(FrameControl::LAST_SEQUENCE);
             self.send_sequence(id, RoutingControl::RESPONSE, Type::FCP, control, payload, None);
             self.events.push_back(stmf::provider::hba::HbaEvent::Ended(id));
-            self.retained.push_back(id);
-            if self.retained.len() > self.config.max_retained {
-                self.drop_retained();
-            }
+            self.keep(id);
             return;
         }
         let key = exchange.key();
         self.keep_in_mind(key, id, &payload);
         self.send_last(id, RoutingControl::RESPONSE, Type::FCP, payload);
         self.end(id);
+    }
+
+    /// An exchange is kept though its command is over, while there is room.
+    fn keep(&mut self, id: ExchangeId) {
+        self.retained.push_back(id);
+        if self.retained.len() > self.config.max_retained {
+            self.drop_retained();
+        }
     }
 
     /// Keeps in mind that a command was answered with sense data: an abort that comes later says that the initiator has

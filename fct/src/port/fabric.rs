@@ -1,10 +1,10 @@
 //! The link coming and going, the fabric, its name server, changes that it tells of.
 
 use std::time::Instant;
-use stmf::provider::hba::{ExchangeId, HbaRequest, Link, LinkService, PortId, RemotePort, Topology};
+use stmf::provider::hba::{ExchangeId, HbaRequest, Link, LinkService, PortId, RemotePort, Topology, Wwn};
 
 use super::{Asked, FLOGI_RETRY, Port, PortEvent, Stage};
-use crate::wire::{CtCommand, CtHeader, Els, ElsCommand, LoginParameters};
+use crate::wire::{CtCommand, CtHeader, CtReason, Els, ElsCommand, LoginParameters};
 
 /// Addresses of two ports without a fabric: the one with the higher name gives them.
 const FIRST_OF_TWO: PortId = PortId(1);
@@ -242,13 +242,38 @@ impl Port {
                 id.0 & mask == page.0 & mask
             })
         };
-        let mut ids: Vec<PortId> = self.remotes.keys().copied().filter(|&id| concerned(id)).collect();
-        ids.sort_unstable();
-        let adisc =
-            Els::Adisc { port_name: self.hba.port_name(), node_name: self.hba.node_name(), port_id: self.address };
-        for id in ids {
-            self.ask(now, Asked::Verify(id), self.address, id, LinkService::Els, adisc.encode());
+        let found = self.remotes.iter().filter(|(id, _)| concerned(**id));
+        let mut found: Vec<(PortId, Wwn)> = found.map(|(id, remote)| (*id, remote.port.port_name)).collect();
+        found.sort_unstable();
+        for (id, name) in found {
+            if self.fabric {
+                let payload = CtHeader::find(name);
+                self.ask(now, Asked::Registered(id), self.address, PortId::DIRECTORY, LinkService::Ct, payload);
+            } else {
+                self.ask_whether_there(now, id);
+            }
         }
+    }
+
+    /// What the name server knows of a port. One that is not registered any more is gone, and need not be waited for.
+    pub(super) fn looked_up(&mut self, now: Instant, id: PortId, payload: Option<&[u8]>) {
+        let answer = payload.and_then(|payload| Some((CtHeader::decode(payload).ok()?, CtHeader::subject(payload))));
+        match answer {
+            Some((CtHeader { command: CtCommand::REJECT, reason: CtReason::NOT_REGISTERED, .. }, _)) => {
+                self.log_out(now, id, "the fabric knows it no more");
+            }
+            Some((CtHeader { command: CtCommand::ACCEPT, .. }, Some(elsewhere))) if elsewhere != id => {
+                self.log_out(now, id, "it is at another address now");
+            }
+            // It may have forgotten its login all the same.
+            _ => self.ask_whether_there(now, id),
+        }
+    }
+
+    fn ask_whether_there(&mut self, now: Instant, id: PortId) {
+        let (port_name, node_name) = (self.hba.port_name(), self.hba.node_name());
+        let adisc = Els::Adisc { port_name, node_name, port_id: self.address };
+        self.ask(now, Asked::Verify(id), self.address, id, LinkService::Els, adisc.encode());
     }
 
     pub(super) fn verified(&mut self, now: Instant, id: PortId, payload: Option<&[u8]>) {

@@ -106,6 +106,7 @@ impl Port {
                 });
                 self.named(now, id, exchange, accepted.and_then(CtHeader::symbolic_name));
             }
+            Asked::Registered(id) => self.looked_up(now, id, payload),
             Asked::Verify(id) => self.verified(now, id, payload),
             Asked::Farewell | Asked::Stranger => {}
         }

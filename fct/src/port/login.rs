@@ -32,6 +32,9 @@ impl Port {
         if parameters.port_name == self.hba.port_name() {
             return self.reject(now, exchange, LsReason::LOGICAL_ERROR, LsExplanation::NONE);
         }
+        if is_active(Mutation::FcSessionKept) && self.remotes.contains_key(&from) {
+            return self.answer(now, exchange, self.parameters().encode(ElsCommand::LS_ACC.0));
+        }
         // A login anew ends what there was; so does one of the same port at another address.
         self.log_out_keeping(now, from, Some(exchange), "it logged in anew");
         let elsewhere = self.remotes.values().find(|remote| remote.port.port_name == parameters.port_name);
@@ -54,7 +57,8 @@ impl Port {
             service_parameters: 0,
         };
         self.lower(now, HbaRequest::Register(port));
-        let remote = Remote { port, session: None, confirm: false, symbolic_name: None, asking: None, waiting: None };
+        let remote =
+            Remote { port, session: None, confirm: false, symbolic_name: None, tasks: 0, asking: None, waiting: None };
         self.remotes.insert(id, remote);
         self.ask_symbolic_name(now, id);
     }
@@ -94,11 +98,15 @@ impl Port {
         if page.kind != FCP {
             return self.reject(now, exchange, LsReason::UNABLE, LsExplanation::NOT_SUPPORTED);
         }
-        self.end_session(now, from, "it logged in anew");
+        let kept = is_active(Mutation::FcSessionKept)
+            && self.remotes.get(&from).is_some_and(|remote| remote.session.is_some());
+        if !kept {
+            self.end_session(now, from, "it logged in anew");
+        }
         let theirs = FcpService(page.parameters);
         let mut flags = PrliPage::EXECUTED;
         if page.flags & PrliPage::IMAGE_PAIR != 0 && theirs.has(FcpService::INITIATOR) {
-            if let Err(reason) = self.open_session(from) {
+            if !kept && let Err(reason) = self.open_session(from) {
                 let port_name = self.remotes.get(&from).map(|remote| remote.port.port_name).unwrap_or_default();
                 self.tell(PortEvent::Refused { port_name, reason });
                 return self.reject(now, exchange, LsReason::UNABLE, LsExplanation::NONE);
@@ -179,7 +187,8 @@ impl Port {
             return self.lower(now, HbaRequest::Deregister(port.port_id));
         }
         let confirm = FcpService(port.service_parameters).has(FcpService::CONFIRMED_COMPLETION);
-        let remote = Remote { port, session: None, confirm, symbolic_name: None, asking: None, waiting: None };
+        let remote =
+            Remote { port, session: None, confirm, symbolic_name: None, tasks: 0, asking: None, waiting: None };
         self.remotes.insert(port.port_id, remote);
         if let Err(reason) = self.open_session(port.port_id) {
             self.tell(PortEvent::Refused { port_name: port.port_name, reason });
@@ -216,6 +225,7 @@ impl Port {
         self.session_traffic.remove(&nexus);
         if !is_active(Mutation::FcTasksKept) {
             self.drop_tasks(now, nexus);
+            self.bursts.forget(id);
         }
         session.close();
         self.tell(PortEvent::LoggedOut { port_name, reason });

@@ -1,5 +1,6 @@
 //! A target port: logins, and commands on their way to logical units.
 
+mod bursts;
 mod fabric;
 mod info;
 mod link_service;
@@ -26,16 +27,18 @@ use stmf::{NexusId, Stmf, StmfError, TargetInfo, TaskTag, Termination};
 use crate::engine::{Engine, EngineConfig, EngineStatistics};
 use crate::inbox::{Inbox, Letter, Sink, Wake};
 use crate::wire::Els;
+use bursts::Bursts;
 use fabric::Step;
 use tasks::{Managing, Task, Told};
 
 /// Limits and settings of a [`Port`].
 pub struct PortConfig {
-    /// Exchanges and their timers; the table's size is the smaller of this and the adapter's.
+    /// Exchanges and their timers; the table's size is the smaller of this and the adapter's. Commands of one initiator
+    /// are as many as it leaves free for others; more end with TASK SET FULL.
     pub engine: EngineConfig,
     /// Longest burst of data that is asked for at once, in bytes.
     pub max_burst_length: u32,
-    /// Bursts that may be on their way at once, of all initiators together.
+    /// Bursts that may be on their way at once, of all initiators together; one initiator has as many as it leaves free.
     pub max_bursts: usize,
     /// Bytes of reads that may wait for the link before store operations are held back.
     pub max_unsent_bytes: usize,
@@ -115,6 +118,8 @@ struct Remote {
     session: Option<Arc<stmf::Session>>,
     confirm: bool,
     symbolic_name: Option<String>,
+    /// Its commands that have not ended.
+    tasks: usize,
     /// The name server is asked for its symbolic name.
     asking: Option<ExchangeId>,
     /// A PRLI that waits for that.
@@ -132,6 +137,8 @@ enum Asked {
     /// A step of the registration.
     Step,
     Symbolic(PortId),
+    /// Whether the name server still knows a port, then whether that is there.
+    Registered(PortId),
     Verify(PortId),
     /// LOGO, PRLO: whatever the answer.
     Farewell,
@@ -183,9 +190,7 @@ pub struct Port {
     tasks: HashMap<TaskTag, Task>,
     managing: HashMap<TaskTag, Managing>,
     told: VecDeque<Told>,
-    /// Tasks that want data and have to wait for others.
-    wanting: VecDeque<TaskTag>,
-    bursts: usize,
+    bursts: Bursts,
     stores: VecDeque<StoreJob>,
     events: VecDeque<PortEvent>,
     traffic: Traffic,
@@ -204,6 +209,7 @@ impl Port {
         config.engine.max_exchanges = config.engine.max_exchanges.min(limits.max_exchanges);
         config.engine.max_frame_payload = config.engine.max_frame_payload.min(limits.max_frame_payload);
         config.max_burst_length = config.max_burst_length.clamp(512, offload.max_transfer_length.max(512));
+        let bursts = Bursts::new(config.max_bursts);
         let inbox = Inbox::new(wake);
         let switch = Arc::new(Switch { online: AtomicBool::new(false), inbox: Arc::clone(&inbox) });
         let target = hba.port_name().device_name();
@@ -238,8 +244,7 @@ impl Port {
             tasks: HashMap::new(),
             managing: HashMap::new(),
             told: VecDeque::new(),
-            wanting: VecDeque::new(),
-            bursts: 0,
+            bursts,
             stores: VecDeque::new(),
             events: VecDeque::new(),
             traffic: Traffic::default(),

@@ -15,6 +15,7 @@ use stmf::provider::{
 use stmf::{NexusId, TaskId, TaskTag};
 
 use super::{Asked, MAX_STRANGERS, Port, StoreJob, segments};
+use crate::share::is_fair;
 use crate::wire::{FcpCommand, FcpResponse, ResponseCode, flat, length};
 
 /// Marks the tags of aborts among those of commands.
@@ -86,7 +87,8 @@ impl Port {
             Ok(command) => command,
             Err(_) => return self.respond_code(now, exchange, from, ResponseCode::INVALID_COMMAND, [0; 3]),
         };
-        if self.tasks.len() >= self.max_exchanges {
+        let own = self.remotes.get(&from).map_or(0, |remote| remote.tasks);
+        if !is_fair(own, self.max_exchanges.saturating_sub(self.tasks.len())) {
             let full = FcpResponse { status: Status::TASK_SET_FULL.0, ..FcpResponse::default() };
             return self.lower(now, HbaRequest::Respond { exchange, payload: segments(full.encode()) });
         }
@@ -118,6 +120,9 @@ impl Port {
             queued: false,
         };
         self.tasks.insert(tag, task);
+        if let Some(remote) = self.remotes.get_mut(&from) {
+            remote.tasks += 1;
+        }
         let id = TaskId { nexus: session.id(), tag };
         let (lun, attribute) = (command.lun, command.attribute);
         let cdb = cut(&command.cdb);
@@ -137,10 +142,10 @@ impl Port {
         if !std::mem::replace(&mut task.receiving, false) {
             return;
         }
-        self.bursts -= 1;
+        self.bursts.end(task.remote);
         if !task.wanted.is_empty() && !task.queued {
             task.queued = true;
-            self.wanting.push_back(tag);
+            self.bursts.want(task.remote, tag);
         }
         let (Some(lu), nexus) = (task.lu.clone(), task.nexus) else { return };
         if let Some(session) = self.session(nexus) {
@@ -277,19 +282,18 @@ impl Port {
         }
         if !task.wanted.is_empty() && !task.receiving && !task.queued {
             task.queued = true;
-            self.wanting.push_back(tag);
+            self.bursts.want(task.remote, tag);
         }
     }
 
     /// Asks for bursts, as many as may be on their way at once.
     pub(super) fn start_bursts(&mut self, now: Instant) {
-        while self.bursts < self.config.max_bursts {
-            let Some(tag) = self.wanting.pop_front() else { return };
+        while let Some((remote, tag)) = self.bursts.next() {
             let Some(task) = self.tasks.get_mut(&tag) else { continue };
             task.queued = false;
             let Some((offset, length)) = task.wanted.pop_front() else { continue };
             task.receiving = true;
-            self.bursts += 1;
+            self.bursts.begin(remote);
             self.lower(now, HbaRequest::Receive { exchange: ExchangeId(tag.0), offset, length });
         }
     }
@@ -417,7 +421,12 @@ impl Port {
 
     fn remove_task(&mut self, tag: TaskTag) -> Option<Task> {
         let task = self.tasks.remove(&tag)?;
-        self.bursts -= usize::from(task.receiving);
+        if task.receiving {
+            self.bursts.end(task.remote);
+        }
+        if let Some(remote) = self.remotes.get_mut(&task.remote) {
+            remote.tasks = remote.tasks.saturating_sub(1);
+        }
         Some(task)
     }
 

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use stmf::provider::hba::FcFrame;
 
 use crate::Wake;
+use crate::wire::RoutingControl;
 
 /// What a wire does to frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,12 @@ pub struct Faults {
     pub loss_per_mille: u16,
     /// Frames of a thousand that overtake up to three that were sent before them.
     pub reorder_per_mille: u16,
+    /// Frames of data of a thousand that overtake up to three others of data directly before them, as where a sequence
+    /// takes several paths.
+    pub reorder_data_per_mille: u16,
+    /// Longest time that a frame takes, each its own and all in order. Only where somebody tells the time:
+    /// [`Wire::set_time`].
+    pub longest_delay: Duration,
     /// The n-th frame from now on is lost, counted from 1 over both directions; 0: none.
     pub lose_nth: u32,
 }
@@ -28,13 +36,42 @@ struct State {
     faults: Faults,
     random: u64,
     /// What each end will receive.
-    queues: [VecDeque<FcFrame>; 2],
+    queues: [Queue; 2],
+    now: Option<Instant>,
     /// Whether each end is switched on.
     on: [bool; 2],
     /// Whether each end is dropped.
     gone: [bool; 2],
     wakes: [Option<Wake>; 2],
     lost: u64,
+}
+
+/// Frames on their way, and when each place in their order arrives.
+#[derive(Default)]
+struct Queue {
+    frames: VecDeque<FcFrame>,
+    due: VecDeque<Option<Instant>>,
+}
+
+impl Queue {
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.due.clear();
+    }
+
+    /// Whether the first has arrived.
+    fn has_arrived(&self, now: Option<Instant>) -> bool {
+        self.due.front().is_some_and(|due| due.is_none_or(|due| now.is_some_and(|now| due <= now)))
+    }
+
+    /// Frames of data at the end.
+    fn data_at_end(&self) -> usize {
+        self.frames.iter().rev().take_while(|frame| is_data(frame)).count()
+    }
+}
+
+fn is_data(frame: &FcFrame) -> bool {
+    frame.header[0] == RoutingControl::DATA.0
 }
 
 impl State {
@@ -80,6 +117,7 @@ impl Wire {
             faults: Faults::default(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             queues: Default::default(),
+            now: None,
             on: [false; 2],
             gone: [false; 2],
             wakes: [None, None],
@@ -103,7 +141,7 @@ impl Wire {
         if state.up != up {
             state.up = up;
             state.flaps += u32::from(!up);
-            state.queues.iter_mut().for_each(VecDeque::clear);
+            state.queues.iter_mut().for_each(Queue::clear);
         }
         state.wake(0);
         state.wake(1);
@@ -113,6 +151,24 @@ impl Wire {
     pub fn flap(&self) {
         self.set_up(false);
         self.set_up(true);
+    }
+
+    /// Says what time it is. Without it every frame arrives at once.
+    pub fn set_time(&self, now: Instant) {
+        let mut state = lock(&self.0);
+        state.now = Some(now);
+        for end in [0, 1] {
+            if state.queues[end].has_arrived(Some(now)) {
+                state.wake(end);
+            }
+        }
+    }
+
+    /// When the next frame arrives that is still on its way.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let state = lock(&self.0);
+        let first = state.queues.iter().filter_map(|queue| queue.due.front().copied().flatten());
+        first.filter(|due| state.now.is_none_or(|now| *due > now)).min()
     }
 
     /// Frames that were lost.
@@ -135,7 +191,7 @@ impl WireEnd {
         }
         state.on[self.end] = on;
         state.flaps += u32::from(!on);
-        state.queues.iter_mut().for_each(VecDeque::clear);
+        state.queues.iter_mut().for_each(Queue::clear);
         state.wake(1 - self.end);
     }
 
@@ -160,7 +216,7 @@ impl WireEnd {
             return Ok(());
         }
         let to = 1 - self.end;
-        if state.queues[to].len() >= CAPACITY {
+        if state.queues[to].frames.len() >= CAPACITY {
             return Err(frame);
         }
         let faults = state.faults;
@@ -170,23 +226,41 @@ impl WireEnd {
             state.lost += 1;
             return Ok(());
         }
-        let behind = if state.per_mille(faults.reorder_per_mille) { state.next() as usize % 3 + 1 } else { 0 };
-        let at = state.queues[to].len().saturating_sub(behind);
-        state.queues[to].insert(at, frame);
+        let behind = if state.per_mille(faults.reorder_per_mille) {
+            state.next() as usize % 3 + 1
+        } else if is_data(&frame) && state.per_mille(faults.reorder_data_per_mille) {
+            (state.next() as usize % 3 + 1).min(state.queues[to].data_at_end())
+        } else {
+            0
+        };
+        let longest = u64::try_from(faults.longest_delay.as_nanos()).unwrap_or(u64::MAX);
+        let delay = if longest > 0 { Duration::from_nanos(state.next() % longest) } else { Duration::ZERO };
+        let own = state.now.map(|now| now + delay);
+        let queue = &mut state.queues[to];
+        let at = queue.frames.len().saturating_sub(behind);
+        queue.frames.insert(at, frame);
+        let before = queue.due.back().copied().flatten();
+        queue.due.push_back(own.max(before));
         state.wake(to);
         Ok(())
     }
 
     /// Whether a frame could be sent now.
     pub fn has_room(&self) -> bool {
-        lock(&self.state).queues[1 - self.end].len() < CAPACITY
+        lock(&self.state).queues[1 - self.end].frames.len() < CAPACITY
     }
 
     /// The next frame that has arrived.
     pub fn receive(&self) -> Option<FcFrame> {
         let mut state = lock(&self.state);
-        let was_full = state.queues[self.end].len() >= CAPACITY;
-        let frame = state.queues[self.end].pop_front();
+        let now = state.now;
+        let queue = &mut state.queues[self.end];
+        if !queue.has_arrived(now) {
+            return None;
+        }
+        let was_full = queue.frames.len() >= CAPACITY;
+        queue.due.pop_front();
+        let frame = queue.frames.pop_front();
         if was_full {
             // The other side may be waiting for room.
             state.wake(1 - self.end);
@@ -219,5 +293,66 @@ impl fmt::Debug for Wire {
 impl fmt::Debug for WireEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WireEnd").field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(r_ctl: RoutingControl, number: u8) -> FcFrame {
+        let mut header = [0; 24];
+        (header[0], header[12]) = (r_ctl.0, number);
+        FcFrame { header, payload: Default::default() }
+    }
+
+    /// What arrives: kind and number of each.
+    fn arrive(end: &WireEnd) -> Vec<(u8, u8)> {
+        std::iter::from_fn(|| end.receive()).map(|frame| (frame.header[0], frame.header[12])).collect()
+    }
+
+    fn joined(faults: Faults) -> (Wire, WireEnd, WireEnd) {
+        let wire = Wire::new(1);
+        wire.set_faults(faults);
+        let (a, b) = wire.ends();
+        a.switch(true);
+        b.switch(true);
+        (wire, a, b)
+    }
+
+    #[test]
+    fn delayed_frames_arrive_later_and_in_order() {
+        let faults = Faults { longest_delay: Duration::from_millis(5), ..Faults::default() };
+        let (wire, a, b) = joined(faults);
+        let mut now = Instant::now();
+        wire.set_time(now);
+        (0..50).for_each(|number| a.send(frame(RoutingControl::COMMAND, number)).unwrap());
+        let mut arrived = arrive(&b);
+        assert!(arrived.len() < 50);
+        while let Some(next) = wire.poll_timeout() {
+            assert!(next > now);
+            now = next;
+            wire.set_time(now);
+            arrived.extend(arrive(&b));
+        }
+        assert_eq!(arrived, (0..50).map(|number| (RoutingControl::COMMAND.0, number)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn frames_of_data_overtake_each_other_and_nothing_else() {
+        let (_wire, a, b) = joined(Faults { reorder_data_per_mille: 500, ..Faults::default() });
+        for round in 0..10 {
+            a.send(frame(RoutingControl::COMMAND, round)).unwrap();
+            (0..8).for_each(|piece| a.send(frame(RoutingControl::DATA, round * 8 + piece)).unwrap());
+        }
+        let arrived = arrive(&b);
+        let mut overtaken = false;
+        for (round, group) in arrived.chunks(9).enumerate() {
+            assert_eq!(group[0], (RoutingControl::COMMAND.0, round as u8));
+            let numbers: Vec<u8> = group[1..].iter().map(|(_, number)| *number).collect();
+            overtaken |= !numbers.is_sorted();
+            assert!(numbers.iter().all(|number| usize::from(number / 8) == round));
+        }
+        assert!(overtaken);
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct FibreChannel {
     fabric: Fabric,
     port: Port,
     wire: Wire,
+    /// All that are plugged in: they are told the time.
+    wires: Vec<Wire>,
     address: PortId,
     /// Other threads would have something for the port.
     woken: Arc<AtomicBool>,
@@ -35,11 +37,12 @@ impl FibreChannel {
         let wake = Arc::clone(&woken);
         let wake = Box::new(move || wake.store(true, Ordering::Relaxed));
         let port = Port::new(stmf, Box::new(hba), PortConfig::default(), wake).expect("a new target");
-        Self { fabric, port, wire, address, woken }
+        Self { fabric, port, wires: vec![wire.clone()], wire, address, woken }
     }
 
     /// Moves everything that can be moved; `true` when there was anything.
     pub(super) fn drive(&mut self, now: Instant) -> bool {
+        self.wires.iter().for_each(|wire| wire.set_time(now));
         let woken = self.woken.swap(false, Ordering::Relaxed);
         woken | self.port.drive(now) | self.fabric.drive(now)
     }
@@ -54,7 +57,8 @@ impl FibreChannel {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.port.poll_timeout(), self.fabric.poll_timeout()].into_iter().flatten().min()
+        let others = [self.port.poll_timeout(), self.fabric.poll_timeout()].into_iter().flatten();
+        self.wires.iter().filter_map(Wire::poll_timeout).chain(others).min()
     }
 }
 
@@ -83,8 +87,9 @@ impl San {
         let mut inner = self.0.borrow_mut();
         let wire = Wire::new(inner.rng.next());
         let (ours, theirs) = wire.ends();
-        let fabric = &mut inner.fabric.as_mut().expect("a fabric").fabric;
-        fabric.attach(theirs);
+        let inner = inner.fabric.as_mut().expect("a fabric");
+        inner.fabric.attach(theirs);
+        inner.wires.push(wire.clone());
         (SoftHba::new(adapter(port_name), ours), wire)
     }
 

@@ -30,7 +30,10 @@ impl World {
         let frames = Faults {
             loss_per_mille: if rng.chance(500_000) { rng.below(60) as u16 } else { 0 },
             lose_nth: rng.below(8) as u32,
+            // Frames of a sequence may take several paths; a whole exchange overtakes no other on this fabric.
             reorder_per_mille: 0,
+            reorder_data_per_mille: if rng.chance(400_000) { rng.below(400) as u16 } else { 0 },
+            longest_delay: Duration::from_micros(if rng.chance(600_000) { rng.below(2_000) } else { 0 }),
         };
         match &mut self.peers[at] {
             Host::Iscsi(peer) => {

@@ -2,7 +2,7 @@
 
 use fct::initiator::{Command as FcCommand, Event, Initiator, Outcome};
 use fct::soft::{Faults, Wire};
-use fct::wire::{Els, FcpService};
+use fct::wire::{Els, ElsCommand, FcpService, RecAnswer, RoutingControl};
 use iscsi_proto::pdu::{Residual, TaskManagementFunctionCode as Function};
 use scsi_core::{Lun, SenseData, Status, TaskManagementFunction};
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ pub(super) struct FcPeer {
     tasks: BTreeMap<ExchangeId, Task>,
     /// Frames lost on wires that are gone.
     lost_before: u64,
+    /// Information units that the target has agreed to send again.
+    again: u64,
 }
 
 struct Plug {
@@ -54,8 +56,35 @@ struct Task {
     /// Frames that had been lost when it began.
     lost: u64,
     due: Instant,
+    recovery: Recovery,
     abort: Option<Abort>,
 }
+
+/// How far a command is that takes too long, where both sides have agreed upon retries.
+#[derive(Clone, Copy, Debug)]
+enum Recovery {
+    /// It may be looked into so often still.
+    Left(u8),
+    /// REC is sent: how far is it?
+    Asked(ExchangeId, u8),
+    /// SRR is sent for this unit.
+    Again { request: ExchangeId, again: Again },
+    /// The target has agreed to send it again.
+    Agreed(Again),
+}
+
+/// An information unit that is asked for again.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    unit: RoutingControl,
+    /// Frames that had been lost, and transfers that had been asked for, by then.
+    lost: u64,
+    transfers: u32,
+    left: u8,
+}
+
+/// How often a command is looked into before it is aborted.
+const LOOKS: u8 = 3;
 
 #[derive(Clone, Copy)]
 struct Abort {
@@ -87,6 +116,7 @@ impl FcPeer {
             plug: None,
             tasks: BTreeMap::new(),
             lost_before: 0,
+            again: 0,
         }
     }
 
@@ -174,6 +204,11 @@ impl FcPeer {
         self.lost_before + self.plug.as_ref().map_or(0, |plug| plug.wire.lost())
     }
 
+    /// Information units that the target has agreed to send again.
+    pub(super) fn again(&self) -> u64 {
+        self.again
+    }
+
     pub(super) fn window(&self) -> u32 {
         WINDOW.saturating_sub(self.tasks.len() as u32)
     }
@@ -210,8 +245,8 @@ impl FcPeer {
             data_in_length: command.read_length,
         };
         let exchange = plug.initiator.submit(now, plug.target, sent);
-        let reads = command.read_length > 0;
-        let task = Task { op, expected: Some(expected), reads, lost, due: now + self.patience, abort: None };
+        let (reads, recovery) = (command.read_length > 0, Recovery::Left(LOOKS));
+        let task = Task { op, expected: Some(expected), reads, lost, due: now + self.patience, recovery, abort: None };
         self.tasks.insert(exchange, task);
     }
 
@@ -234,7 +269,8 @@ impl FcPeer {
         };
         let lun = Lun::new(lun).unwrap_or_default();
         if let Some(exchange) = plug.initiator.manage(now, plug.target, lun, function) {
-            let task = Task { op, expected: None, reads: false, lost, due: now + self.patience, abort: None };
+            let (due, recovery) = (now + self.patience, Recovery::Left(0));
+            let task = Task { op, expected: None, reads: false, lost, due, recovery, abort: None };
             self.tasks.insert(exchange, task);
         }
     }
@@ -276,7 +312,7 @@ impl FcPeer {
         if closed.is_none() {
             match self.hurry(now) {
                 Ok(hurried) => moved |= hurried,
-                Err(words) => out.push(Said::Violation(words)),
+                Err(said) => out.push(said),
             }
         }
         if let Some(why) = closed.filter(|_| self.state != State::Down) {
@@ -287,6 +323,11 @@ impl FcPeer {
 
     /// One event; why the login is over, if it is.
     fn take(&mut self, now: Instant, event: Event, gone: bool, out: &mut Vec<Said>) -> Option<String> {
+        if let Event::Answered(request, answer) = &event
+            && self.looked(now, *request, answer.as_deref())
+        {
+            return None;
+        }
         let plug = self.plug.as_mut()?;
         match event {
             Event::Up(_) => {
@@ -357,7 +398,8 @@ impl FcPeer {
                     let sense = SenseData::decode(&response.sense);
                     let (data, sent) = (outcome.data.to_vec(), outcome.sent as u32);
                     let crossed = task.abort.is_some();
-                    let ending = Ending { status, sense, data, residual, sent, crossed };
+                    let late = !matches!(task.recovery, Recovery::Left(LOOKS));
+                    let ending = Ending { status, sense, data, residual, sent, crossed, late };
                     out.push(Said::Ended(task.op, Box::new(ending)));
                 }
             }
@@ -368,21 +410,114 @@ impl FcPeer {
         None
     }
 
-    /// Aborts what takes too long, again if need be.
-    fn hurry(&mut self, now: Instant) -> Result<bool, String> {
+    /// Takes the answer to REC or SRR; `false` when it is one to something else.
+    fn looked(&mut self, now: Instant, request: ExchangeId, answer: Option<&[u8]>) -> bool {
+        let lost = self.lost();
+        let Some(plug) = &mut self.plug else { return false };
+        let wanted = |task: &Task| match task.recovery {
+            Recovery::Asked(asked, _) | Recovery::Again { request: asked, .. } => asked == request,
+            _ => false,
+        };
+        let Some((&exchange, task)) = self.tasks.iter_mut().find(|(_, task)| wanted(task)) else { return false };
+        let accepted = answer.is_some_and(|answer| answer.first() == Some(&ElsCommand::LS_ACC.0));
+        // What is not known there, or cannot be had again, is aborted.
+        (task.recovery, task.due) = match task.recovery {
+            Recovery::Asked(_, left) => match answer.filter(|_| accepted).map(RecAnswer::decode) {
+                Some(Ok(state)) => {
+                    let wish = match state {
+                        RecAnswer { complete: true, .. } if task.reads => Some((0, RoutingControl::DATA)),
+                        RecAnswer { complete: true, .. } => Some((0, RoutingControl::RESPONSE)),
+                        RecAnswer { initiative: false, .. } => {
+                            Some((state.transferred, RoutingControl::TRANSFER_READY))
+                        }
+                        _ => None,
+                    };
+                    match wish {
+                        Some((offset, unit)) => {
+                            (plug.again(now, exchange, offset, unit, lost, left), now + self.patience)
+                        }
+                        // The target is at work on it.
+                        None => (Recovery::Left(left), now + self.patience),
+                    }
+                }
+                _ => (Recovery::Left(0), now),
+            },
+            Recovery::Again { again, .. } if accepted => {
+                self.again += 1;
+                (Recovery::Agreed(again), now + self.patience)
+            }
+            // There was no data: a response alone.
+            Recovery::Again { again, .. } if again.unit == RoutingControl::DATA => {
+                (plug.again(now, exchange, 0, RoutingControl::RESPONSE, lost, again.left), now + self.patience)
+            }
+            _ => (Recovery::Left(0), now),
+        };
+        true
+    }
+
+    /// Looks into what takes too long, or aborts it, again if need be.
+    fn hurry(&mut self, now: Instant) -> Result<bool, Said> {
         let lost = self.lost();
         let Some(plug) = &mut self.plug else { return Ok(false) };
+        let agreed = plug.initiator.remote(plug.target).map(|remote| FcpService(remote.service_parameters));
+        let retries = self.offer.has(FcpService::RETRY) && agreed.is_some_and(|agreed| agreed.has(FcpService::RETRY));
         let mut hurried = false;
         for (exchange, task) in self.tasks.iter_mut().filter(|(_, task)| task.due <= now) {
+            hurried = true;
+            if task.abort.is_none() && retries && self.state == State::Up {
+                if let Recovery::Agreed(again) = task.recovery {
+                    let came = again.unit == RoutingControl::TRANSFER_READY
+                        && plug.initiator.transfers_asked_for(*exchange) != Some(again.transfers);
+                    if !came && again.lost == lost {
+                        let words =
+                            format!("{:?} was agreed to be sent again, was not, and no frame was lost", again.unit);
+                        return Err(Said::Broken(task.op, words));
+                    }
+                    task.recovery = Recovery::Left(again.left);
+                }
+                if let Recovery::Left(left @ 1..) = task.recovery
+                    && let Some(request) = plug.look(now, *exchange)
+                {
+                    task.recovery = Recovery::Asked(request, left - 1);
+                    task.due = now + self.patience;
+                    continue;
+                }
+            }
             let abort = task.abort.unwrap_or(Abort { first: now, last: now, lost, function: None });
             if abort.lost == lost && now >= abort.first + ABORT_TIME && self.state == State::Up {
-                return Err(format!("the abort of op {} is not answered, and no frame was lost", task.op));
+                let words = format!("the abort of op {} is not answered, and no frame was lost", task.op);
+                return Err(Said::Violation(words));
             }
             task.abort = Some(Abort { last: now, ..abort });
             task.due = now + self.patience;
             plug.initiator.abort(now, *exchange);
-            hurried = true;
         }
         Ok(hurried)
+    }
+}
+
+impl Plug {
+    /// Asks how far a command is: REC.
+    fn look(&mut self, now: Instant, exchange: ExchangeId) -> Option<ExchangeId> {
+        let (ox_id, rx_id) = self.initiator.wire_names(exchange)?;
+        let rec = Els::Rec { originator: self.initiator.address(), ox_id, rx_id };
+        Some(self.initiator.request(now, self.target, &rec))
+    }
+
+    /// Asks for a unit again: SRR.
+    fn again(
+        &mut self,
+        now: Instant,
+        exchange: ExchangeId,
+        offset: u32,
+        unit: RoutingControl,
+        lost: u64,
+        left: u8,
+    ) -> Recovery {
+        let transfers = self.initiator.transfers_asked_for(exchange).unwrap_or(0);
+        match self.initiator.ask_again(now, self.target, exchange, offset, unit) {
+            Some(request) => Recovery::Again { request, again: Again { unit, lost, transfers, left } },
+            None => Recovery::Left(0),
+        }
     }
 }

@@ -405,6 +405,7 @@ impl World {
                     loss_per_mille: chance(&mut self.rng),
                     reorder_per_mille: 5 * chance(&mut self.rng),
                     lose_nth: self.rng.below(6) as u32,
+                    ..Faults::default()
                 };
                 self.hosts[at].reorders |= faults.reorder_per_mille > 0;
                 self.hosts[at].wire.set_faults(faults);

@@ -95,6 +95,14 @@ impl Host {
         }
     }
 
+    /// Information units that it has asked for again and is to get.
+    pub(super) fn again(&self) -> u64 {
+        match self {
+            Self::Iscsi(_) => 0,
+            Self::Fc(peer) => peer.again(),
+        }
+    }
+
     /// How many commands it may send now.
     pub(super) fn window(&self) -> u32 {
         both!(self, peer => peer.window())

@@ -3,7 +3,7 @@
 use iscsi_proto::pdu::{Residual, TaskManagementFunctionCode as Function};
 use scsi_core::{SenseData, SenseKey, Status};
 
-use super::blocks::{BLOCK, Tick};
+use super::blocks::{BLOCK, OPEN, Tick};
 use super::nexus::{PREEMPT_AND_ABORT, Reservations, Verdict};
 use super::peer::{Ending, OpId, Said, State};
 use super::plan::PEERS;
@@ -16,6 +16,11 @@ impl World {
     pub(super) fn hear(&mut self, at: usize, said: Said) {
         match said {
             Said::Violation(words) => self.fail(format!("host{at}: {words}")),
+            // What somebody else has ended is not there any more.
+            Said::Broken(op, words) => match self.ops.get(&op) {
+                Some(op) if op.may_vanish => {}
+                _ => self.fail(format!("host{at} op {op}: {words}")),
+            },
             Said::LoggedIn => self.logged_in(at),
             Said::Closed(why) => {
                 self.tick();
@@ -69,10 +74,21 @@ impl World {
         let end = self.tick();
         self.note(|| format!("host{at} op {id} is gone"), id ^ 0xb);
         self.count("commands without an end");
-        self.attentions[at][op.unit].again(op.start);
+        self.told_again(at, op.unit, op.start);
         if !matches!(op.deed, Deed::Manage { .. }) {
             self.units[op.unit].blocks.end(id, end, false, false);
             self.undecided(&op, id);
+        }
+    }
+
+    /// The answer to a command that began at `start` may be lost. That the inventory is another is told by whichever unit
+    /// is asked next.
+    fn told_again(&mut self, at: usize, unit: usize, start: Tick) {
+        for (other, attentions) in self.attentions[at].iter_mut().enumerate() {
+            match other == unit {
+                true => attentions.again(start),
+                false => attentions.establish(0x3f, 0x0e, start, OPEN, false),
+            }
         }
     }
 
@@ -89,6 +105,9 @@ impl World {
         );
         self.last_statuses.insert(id, status.0);
         let crossed = ending.crossed;
+        if ending.late {
+            self.told_again(at, op.unit, op.start);
+        }
         let verdict = match (status, &ending.sense) {
             (Status::GOOD, _) => self.good(&op, id, &ending, end),
             (Status::CHECK_CONDITION, Some(sense)) => self.checked(&op, id, sense, end),
@@ -104,7 +123,7 @@ impl World {
             _ => Err(format!("status {status:?} with sense {sense:02x?} has no reason")),
         };
         if crossed {
-            self.attentions[at][op.unit].again(op.start);
+            self.told_again(at, op.unit, op.start);
         }
         if let Err(words) = verdict {
             self.fail(format!("host{at} op {id} ({:?} on unit {}): {words}", op.deed, op.unit));
@@ -388,8 +407,8 @@ impl World {
         for other in over {
             self.note(|| format!("host{at} op {other} is aborted"), other ^ 0xa);
             self.peers[at].give_up(other);
-            if let Some(task) = self.ops.get(&other).filter(|_| self.peers[at].is_fc()) {
-                self.attentions[at][unit].again(task.start);
+            if let Some(start) = self.ops.get(&other).filter(|_| self.peers[at].is_fc()).map(|task| task.start) {
+                self.told_again(at, unit, start);
             }
             if self.peers[at].lost() > 0 {
                 // A unit attention of its answer may have been lost, and the abort that says so as well.

@@ -9,7 +9,7 @@ use super::{Options, run};
 pub const MOST_SEEDS: u64 = 2_000;
 
 /// Bugs of Fibre Channel: they are looked for where two of the hosts are on a fabric.
-const ON_A_FABRIC: [Mutation; 7] = [
+const ON_A_FABRIC: [Mutation; 10] = [
     Mutation::FcTasksKept,
     Mutation::FcAttentionLost,
     Mutation::FcAbortNamesAnother,
@@ -17,6 +17,9 @@ const ON_A_FABRIC: [Mutation; 7] = [
     Mutation::FcResidualOffByOne,
     Mutation::FcOffsetStays,
     Mutation::FcSenseLeftOut,
+    Mutation::FcSessionKept,
+    Mutation::FcReadyNotSentAgain,
+    Mutation::FcResponseNotSentAgain,
 ];
 
 /// The first seed, from 0 on, that breaks a rule with this bug in the target, and the rule. `None`: the first

@@ -34,6 +34,8 @@ pub(super) enum Said {
     Managed(OpId, u8),
     /// The target broke a rule.
     Violation(String),
+    /// The target has broken its word about an operation, unless that was ended by somebody else.
+    Broken(OpId, String),
 }
 
 /// How a command ended.
@@ -47,6 +49,8 @@ pub(super) struct Ending {
     pub(super) sent: u32,
     /// An abort was sent before it came: what it tells may be told again.
     pub(super) crossed: bool,
+    /// It was sent again, or could have been: others that are younger may have told the same meanwhile.
+    pub(super) late: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -554,5 +558,8 @@ fn own((key, value): (&str, &str)) -> (String, String) {
 
 fn ended(task: Task, status: Status, sense: Option<SenseData>, residual: Residual) -> Said {
     let sent = task.sent as u32;
-    Said::Ended(task.op, Box::new(Ending { status, sense, data: task.received, residual, sent, crossed: false }))
+    Said::Ended(
+        task.op,
+        Box::new(Ending { status, sense, data: task.received, residual, sent, crossed: false, late: false }),
+    )
 }

@@ -182,6 +182,7 @@ impl World {
         self.counts.insert("bits flipped", flipped);
         if self.level.is_some() {
             self.counts.insert("frames lost", self.peers.iter().map(Host::lost).sum());
+            self.counts.insert("units of FCP sent again", self.peers.iter().map(Host::again).sum());
         }
         Report {
             violation: self.violation.clone(),
