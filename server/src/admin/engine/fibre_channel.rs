@@ -41,7 +41,11 @@ impl Engine {
         self.number_ports();
         let listed = self.list_fc_ports(false);
         let problem = listed.into_iter().find(|port| port.port_name == port_name.to_string());
-        let warnings = problem.and_then(|port| port.problem).into_iter().collect();
+        let kept = "the port is kept: it is tried again every ten seconds, and when the server starts";
+        let warnings = match problem.and_then(|port| port.problem) {
+            Some(problem) => vec![problem, kept.into()],
+            None => Vec::new(),
+        };
         Ok(Done { name: Some(port_name.to_string()), warnings, ..done() })
     }
 

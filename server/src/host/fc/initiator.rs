@@ -30,6 +30,8 @@ pub(super) type Units = BTreeMap<String, Vec<FcUnitInfo>>;
 pub(super) struct InitiatorPort {
     initiator: Initiator,
     targets: BTreeSet<PortId>,
+    /// Ports that are there, among equals.
+    neighbours: BTreeSet<PortId>,
     /// Logins on their way.
     trying: BTreeSet<PortId>,
     look_again: Option<Instant>,
@@ -54,7 +56,8 @@ enum Question {
 impl InitiatorPort {
     pub(super) fn new(now: Instant, hba: Box<dyn Hba>, symbolic_name: &str) -> Self {
         let initiator = Initiator::new(now, hba, symbolic_name);
-        Self { initiator, targets: BTreeSet::new(), trying: BTreeSet::new(), look_again: None, asking: None }
+        let (targets, neighbours, trying) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { initiator, targets, neighbours, trying, look_again: None, asking: None }
     }
 
     /// Moves what can be moved; `true` if there is more at once.
@@ -145,8 +148,13 @@ impl InitiatorPort {
         let other = match self.initiator.address() {
             PortId(1) => PortId(2),
             PortId(2) => PortId(1),
-            // A loop, VN2VN: nobody tells who is there.
-            _ => return,
+            // Among equals all that are there are tried; on a loop nobody tells who is.
+            _ => {
+                for id in self.neighbours.clone() {
+                    self.log_in(now, id);
+                }
+                return;
+            }
         };
         self.log_in(now, other);
     }
@@ -163,6 +171,7 @@ impl InitiatorPort {
             Event::Up(_) => self.look(now),
             Event::Down => {
                 self.targets.clear();
+                self.neighbours.clear();
                 self.trying.clear();
                 self.look_again = None;
             }
@@ -183,6 +192,16 @@ impl InitiatorPort {
                 for id in ids.into_iter().take(MAX_TARGETS) {
                     self.log_in(now, id);
                 }
+            }
+            Event::NeighbourUp(id) if self.neighbours.len() < MAX_TARGETS => {
+                self.neighbours.insert(id);
+                // It may have claimed its address only now, and take no login before it has it.
+                self.look_again = Some(now + Duration::from_secs(1));
+            }
+            Event::NeighbourDown(id) => {
+                self.neighbours.remove(&id);
+                self.targets.remove(&id);
+                self.trying.remove(&id);
             }
             Event::LoggedIn(id) => {
                 self.trying.remove(&id);
