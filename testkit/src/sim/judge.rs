@@ -17,10 +17,14 @@ impl World {
         match said {
             Said::Violation(words) => self.fail(format!("host{at}: {words}")),
             // What somebody else has ended is not there any more.
-            Said::Broken(op, words) => match self.ops.get(&op) {
-                Some(op) if op.may_vanish => {}
-                _ => self.fail(format!("host{at} op {op}: {words}")),
-            },
+            Said::Broken(op, words) => {
+                if self.ops.get(&op).is_some_and(|op| !op.may_vanish) {
+                    self.fail(format!("host{at} op {op}: {words}"));
+                }
+            }
+            // It had been heard already when the answer to the function was.
+            Said::Gone(op) if self.given_up.remove(&op) => {}
+            Said::Ended(op, ending) if ending.late && self.given_up.remove(&op) => {}
             Said::LoggedIn => self.logged_in(at),
             Said::Closed(why) => {
                 self.tick();
@@ -407,6 +411,7 @@ impl World {
         for other in over {
             self.note(|| format!("host{at} op {other} is aborted"), other ^ 0xa);
             self.peers[at].give_up(other);
+            self.given_up.insert(other);
             if let Some(start) = self.ops.get(&other).filter(|_| self.peers[at].is_fc()).map(|task| task.start) {
                 self.told_again(at, unit, start);
             }

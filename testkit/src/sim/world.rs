@@ -3,7 +3,7 @@
 use iscsi_proto::pdu::TaskManagementFunctionCode as Function;
 use iscsi_proto::target::SessionConfig;
 use lu_sbd::store::Operation;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use stmf::provider::hba::HbaLevel;
 use stmf::provider::{StoreErrorKind, StoreOp};
@@ -86,6 +86,8 @@ pub(super) struct World {
     /// When the login that is under way began.
     pub(super) login_since: Vec<Tick>,
     pub(super) ops: BTreeMap<OpId, Op>,
+    /// What a task management function has ended.
+    pub(super) given_up: BTreeSet<OpId>,
     /// Of each initiator: what was lost with its last session and may still go on.
     pub(super) orphans: Vec<Vec<(OpId, Op)>>,
     pub(super) tick: Tick,
@@ -123,6 +125,7 @@ impl World {
             sights: vec![Sight { visible: true, since: 0 }; PEERS],
             login_since: vec![0; PEERS],
             ops: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             orphans: vec![Vec::new(); PEERS],
             tick: 1,
             next_op: 1,
