@@ -57,7 +57,7 @@ impl Remote {
     fn carry_out(&self, op: StoreOp) -> StoreOutcome {
         let mut blocks = self.blocks.lock().unwrap();
         match op {
-            StoreOp::Read { offset, length } => {
+            StoreOp::Read { offset, length, .. } => {
                 static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
                 let places = (offset..offset + u64::from(length)).step_by(BLOCK as usize);
                 // Lent: not a byte is copied here.

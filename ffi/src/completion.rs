@@ -336,7 +336,7 @@ impl AsyncStore for Asynchronous {
         let flush = |durable: bool| (durable && self.0.calls.volatile_cache != 0).then_some(Step::Flush);
         let is_read = matches!(op, StoreOp::Read { .. });
         let steps: VecDeque<Step> = match op {
-            StoreOp::Read { offset, length } => [Step::Read { offset, length: length as usize }].into(),
+            StoreOp::Read { offset, length, .. } => [Step::Read { offset, length: length as usize }].into(),
             StoreOp::Write { offset, data, durable } => {
                 [Step::Write { offset, data }].into_iter().chain(flush(durable)).collect()
             }
@@ -476,7 +476,7 @@ mod tests {
     #[test]
     fn a_completion_that_is_given_up_fails_the_operation() {
         let seen = Mutex::default();
-        let sink = run(&seen, StoreOp::Read { offset: 0, length: 512 });
+        let sink = run(&seen, StoreOp::Read { offset: 0, length: 512, lands: None });
         assert!(sink.0.lock().unwrap().is_empty());
         let kept: *mut lunette_completion = ptr::without_provenance_mut(seen.lock().unwrap().kept[0]);
         assert_eq!(lunette_completion_free(kept), lunette_result::Ok);

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use stmf::provider::{
-    CopyEnd, CopyIn, CopyRefusal, Effects, LogicalUnit, LuTask, NexusLoss, ROD_TOKEN_BYTES, Rod, Segments,
+    CopyEnd, CopyIn, CopyRefusal, Effects, Landing, LogicalUnit, LuTask, NexusLoss, ROD_TOKEN_BYTES, Rod, Segments,
     StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreOp, StoreOutcome, StoreRequest, Surroundings,
     TargetPorts, TaskManagementRequest,
 };
@@ -238,8 +238,13 @@ impl SbdLu {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
         let store = store.as_deref()?;
         match op {
-            StoreOp::Read { offset, length } => {
+            StoreOp::Read { offset, length, .. } => {
                 let (offset, length) = (*offset, *length);
+                match land(store, op, false) {
+                    Landed::No => {}
+                    Landed::Waits => return None,
+                    Landed::Ended(outcome) => return Some(outcome),
+                }
                 Some(match store.try_read_bytes(offset, length as usize)? {
                     Ok(data) => StoreOutcome::Data(data),
                     Err(error) => failed(store, error, op),
@@ -271,9 +276,12 @@ impl SbdLu {
         };
         let store = &*store;
         match op {
-            StoreOp::Read { offset, length } => match store.read_bytes(*offset, *length as usize) {
-                Ok(data) => StoreOutcome::Data(data),
-                Err(error) => failed(store, error, op),
+            StoreOp::Read { offset, length, .. } => match land(store, op, true) {
+                Landed::Ended(outcome) => outcome,
+                Landed::No | Landed::Waits => match store.read_bytes(*offset, *length as usize) {
+                    Ok(data) => StoreOutcome::Data(data),
+                    Err(error) => failed(store, error, op),
+                },
             },
             StoreOp::Write { offset, data, durable } => {
                 done(store, durably(*durable, store.write_bytes(*offset, data, *durable)), op)
@@ -331,6 +339,38 @@ impl SbdLu {
     }
 }
 
+/// What became of a read that has memory of the transport's to go to.
+enum Landed {
+    /// There is none, or the store does not read into memory of others.
+    No,
+    /// It might have to wait.
+    Waits,
+    /// It is there, or failed.
+    Ended(StoreOutcome),
+}
+
+/// Reads right into the memory that the transport lends, if it lends any and the store can.
+fn land(store: &dyn BackingStore, op: &StoreOp, may_wait: bool) -> Landed {
+    let StoreOp::Read { offset, lands: Some(Landing { room: Some(room), .. }), .. } = op else { return Landed::No };
+    let Some(direct) = store.as_read_into() else { return Landed::No };
+    let mut result = None;
+    let data = room.fill(&mut |pieces| {
+        let read = match may_wait {
+            true => Some(direct.read_into(*offset, pieces)),
+            false => direct.try_read_into(*offset, pieces),
+        };
+        let is_filled = matches!(read, Some(Ok(())));
+        result = Some(read);
+        is_filled
+    });
+    match (data, result) {
+        (_, None) => Landed::No,
+        (Some(data), Some(_)) => Landed::Ended(StoreOutcome::Data(data)),
+        (None, Some(Some(Err(error)))) => Landed::Ended(failed(store, error, op)),
+        (None, Some(_)) => Landed::Waits,
+    }
+}
+
 /// A durable write whose flush failed says so: the unit must not go on as if only this write were lost.
 fn durably(durable: bool, result: Result<(), Error>) -> Result<(), Error> {
     result.map_err(|mut error| {
@@ -350,7 +390,7 @@ fn done(store: &dyn BackingStore, result: Result<(), Error>, op: &StoreOp) -> St
 
 fn failed(store: &dyn BackingStore, error: Error, op: &StoreOp) -> StoreOutcome {
     let (operation, range) = match op {
-        StoreOp::Read { offset, length } => (Operation::Read, Some((*offset, u64::from(*length)))),
+        StoreOp::Read { offset, length, .. } => (Operation::Read, Some((*offset, u64::from(*length)))),
         StoreOp::Write { offset, data, .. } | StoreOp::WriteAtomic { offset, data, .. } => {
             (Operation::Write, Some((*offset, data.iter().map(|bytes| bytes.len() as u64).sum())))
         }

@@ -90,7 +90,7 @@ fn put_on_loop(py: Python<'_>, object: &Py<PyAny>, start: &Py<PyAny>, op: StoreO
 fn steps(py: Python<'_>, op: StoreOp) -> PyResult<(&'static str, Bound<'_, PyList>)> {
     let steps = PyList::empty(py);
     let name = match op {
-        StoreOp::Read { offset, length } => {
+        StoreOp::Read { offset, length, .. } => {
             steps.append((length, offset))?;
             "pread"
         }

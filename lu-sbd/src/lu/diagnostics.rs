@@ -65,7 +65,7 @@ impl Lu {
     }
 
     fn first_block(&self) -> StoreOp {
-        StoreOp::Read { offset: 0, length: self.identity.block_size }
+        StoreOp::Read { offset: 0, length: self.identity.block_size, lands: None }
     }
 
     fn test_in_foreground(&mut self, key: Key, code: u8, fx: &mut Effects) {

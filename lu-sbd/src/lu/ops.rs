@@ -424,7 +424,7 @@ impl Lu {
 fn ranges_of(op: &StoreOp) -> Ranges {
     let one = |offset: u64, length: u64| Ranges::from_buf([(offset, offset + length)]);
     match op {
-        StoreOp::Read { offset, length } => one(*offset, u64::from(*length)),
+        StoreOp::Read { offset, length, .. } => one(*offset, u64::from(*length)),
         StoreOp::Write { offset, data, .. } | StoreOp::WriteAtomic { offset, data, .. } => {
             one(*offset, data.iter().map(|bytes| bytes.len() as u64).sum())
         }

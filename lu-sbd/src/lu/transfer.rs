@@ -5,7 +5,7 @@ use scsi_core::command::{Command, CommandEntry, DataShape};
 use scsi_core::mutation::{Mutation, is_active};
 use scsi_core::{SenseData, Status};
 use stmf::TaskId;
-use stmf::provider::{Effect, Effects, Segments, StoreOp};
+use stmf::provider::{Effect, Effects, Landing, Segments, StoreOp};
 
 use super::Lu;
 use super::ops::Purpose;
@@ -69,6 +69,7 @@ impl Lu {
         // Blocks that the initiator has no room for are not read.
         let room = u64::from(task.data_in_length).next_multiple_of(1 << self.block_shift);
         let wanted = total.min(room) as u32;
+        let id = task.id;
         if wanted == 0 {
             return self.good(key, total, fx);
         }
@@ -76,7 +77,8 @@ impl Lu {
         let mut at = 0;
         while at < wanted {
             let length = (wanted - at).min(self.limits.read_piece_bytes);
-            let op = StoreOp::Read { offset: base + u64::from(at), length };
+            let lands = Some(Landing::new(id, at));
+            let op = StoreOp::Read { offset: base + u64::from(at), length, lands };
             self.issue(key, Purpose::Send(at), op, fx);
             at += length;
         }

@@ -132,7 +132,7 @@ impl Lu {
             return self.good(key, verifying.total, fx);
         }
         let piece = left.min(self.limits.read_piece_bytes.into()) as u32;
-        let op = StoreOp::Read { offset: verifying.base + verifying.done, length: piece };
+        let op = StoreOp::Read { offset: verifying.base + verifying.done, length: piece, lands: None };
         self.set(key, Work::Verify(verifying));
         self.issue(key, Purpose::ReadBack, op, fx);
     }
@@ -199,7 +199,7 @@ impl Lu {
         if !self.has_range(Owner::Task(key)) {
             return self.set(key, Work::CompareAndWrite(comparing));
         }
-        let op = StoreOp::Read { offset: comparing.base, length: comparing.length };
+        let op = StoreOp::Read { offset: comparing.base, length: comparing.length, lands: None };
         self.set(key, Work::Comparing(comparing));
         self.issue(key, Purpose::ReadBack, op, fx);
     }

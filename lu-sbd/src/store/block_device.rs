@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use stmf::provider::{Segments, StoreErrorKind};
 
 use super::fd::{Descriptor, slices};
-use super::{BackingStore, Capabilities, Error, Operation, Rotation, Unmap, write_repeated};
+use super::{BackingStore, Capabilities, Error, Operation, ReadInto, Rotation, Unmap, write_repeated};
 
 /// How to open a [`BlockDeviceStore`].
 #[derive(Clone, Debug, Default)]
@@ -190,6 +190,10 @@ impl BackingStore for BlockDeviceStore {
 
     fn try_write_bytes(&self, offset: u64, data: &Segments) -> Option<Result<(), Error>> {
         self.descriptor.try_write(offset, &slices(data))
+    }
+
+    fn as_read_into(&self) -> Option<&dyn ReadInto> {
+        Some(&self.descriptor)
     }
 
     fn prefetch(&self, offset: u64, length: u64) {

@@ -5,13 +5,14 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use smallvec::SmallVec;
 use std::io::IoSlice;
+use std::marker::PhantomData;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use stmf::provider::{Segments, StoreErrorKind, StoreExtent};
 
 use super::ahead::ReadAhead;
-use super::{Error, Operation, buffers};
+use super::{Error, Operation, ReadInto, buffers};
 
 /// How many slices one system call takes (IOV_MAX of Linux).
 const MAX_SLICES: usize = 1024;
@@ -269,6 +270,86 @@ impl Descriptor {
     pub(super) fn prefetch(&self, offset: u64, length: u64) {
         // Advice: a failure loses nothing.
         let _ = rustix::fs::fadvise(&self.fd, offset, NonZeroU64::new(length), Advice::WillNeed);
+    }
+}
+
+impl ReadInto for Descriptor {
+    fn read_into(&self, offset: u64, into: &[&[AtomicU8]]) -> Result<(), Error> {
+        let mut pieces = Pieces::of(into);
+        let length = pieces.left;
+        while pieces.left > 0 {
+            let done = length - pieces.left;
+            match pieces.read(&self.fd, offset + done as u64, 0) {
+                Ok(0) => {
+                    // Past the end of the file.
+                    let rest = into.iter().copied().flatten().skip(done);
+                    rest.for_each(|byte| byte.store(0, Ordering::Relaxed));
+                    break;
+                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.error(Operation::Read, errno, offset, length as u64)),
+            }
+        }
+        if let Some((offset, length)) = self.ahead.note(offset, length as u64) {
+            self.prefetch(offset, length);
+        }
+        Ok(())
+    }
+
+    fn try_read_into(&self, offset: u64, into: &[&[AtomicU8]]) -> Option<Result<(), Error>> {
+        if !self.nowait_read.load(Ordering::Relaxed) || into.len() > MAX_SLICES {
+            return None;
+        }
+        let mut pieces = Pieces::of(into);
+        match pieces.read(&self.fd, offset, libc::RWF_NOWAIT) {
+            Ok(_) if pieces.left == 0 => Some(Ok(())),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.nowait_read.store(false, Ordering::Relaxed);
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is left to fill of a list of pieces of memory.
+struct Pieces<'a> {
+    vectors: SmallVec<[libc::iovec; 16]>,
+    /// The first that is not full.
+    first: usize,
+    /// Bytes in all.
+    left: usize,
+    _memory: PhantomData<&'a [AtomicU8]>,
+}
+
+impl<'a> Pieces<'a> {
+    fn of(into: &[&'a [AtomicU8]]) -> Self {
+        let vector =
+            |piece: &&[AtomicU8]| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
+        let vectors = into.iter().filter(|piece| !piece.is_empty()).map(vector).collect();
+        Self { vectors, first: 0, left: into.iter().map(|piece| piece.len()).sum(), _memory: PhantomData }
+    }
+
+    /// Fills what the system gives at a time; how much that was.
+    #[allow(unsafe_code)]
+    fn read(&mut self, fd: &impl AsFd, offset: u64, flags: i32) -> Result<usize, Errno> {
+        let batch = &self.vectors[self.first..(self.first + MAX_SLICES).min(self.vectors.len())];
+        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;
+        // SAFETY: the vectors are what is left of pieces that live as long as `self`. Their bytes are atomic: they may be
+        // written through a shared reference, whoever else has one.
+        let read = unsafe { libc::preadv2(fd.as_fd().as_raw_fd(), batch.as_ptr(), batch.len() as i32, offset, flags) };
+        let read = usize::try_from(read)
+            .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))?;
+        self.left -= read;
+        let mut full = read;
+        while let Some(vector) = self.vectors.get_mut(self.first).filter(|_| full > 0) {
+            let part = full.min(vector.iov_len);
+            vector.iov_base = vector.iov_base.wrapping_byte_add(part);
+            vector.iov_len -= part;
+            full -= part;
+            self.first += usize::from(vector.iov_len == 0);
+        }
+        Ok(read)
     }
 }
 

@@ -11,7 +11,7 @@ use stmf::provider::{Segments, StoreErrorKind, StoreExtent, StoreUsage};
 
 use super::atomic::{Journal, MAX_ATOMIC_BYTES};
 use super::fd::{Descriptor, slices};
-use super::{BackingStore, Capabilities, Error, Operation, Unmap, write_repeated};
+use super::{BackingStore, Capabilities, Error, Operation, ReadInto, Unmap, write_repeated};
 
 /// Extents of a source that are asked for at once.
 const COPY_EXTENTS: usize = 64;
@@ -259,6 +259,10 @@ impl BackingStore for FileStore {
         self.descriptor.try_write(offset, &slices(data))
     }
 
+    fn as_read_into(&self) -> Option<&dyn ReadInto> {
+        Some(&self.descriptor)
+    }
+
     fn extents(&self, offset: u64, length: u64, limit: usize) -> Result<Vec<StoreExtent>, Error> {
         self.descriptor.extents(offset, length, limit)
     }
@@ -341,6 +345,7 @@ impl fmt::Debug for FileStore {
 mod tests {
     use super::*;
     use std::fs;
+    use std::sync::atomic::AtomicU8;
 
     fn scratch() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -363,6 +368,42 @@ mod tests {
         let mut read = [9; 1024];
         store.read_at(8192, &mut read).unwrap();
         assert_eq!(read, [[1; 100].as_slice(), &[2; 412], &[0; 512]].concat()[..]);
+    }
+
+    #[test]
+    fn memory_of_others_is_filled_piece_after_piece_and_with_zeros_past_the_end() {
+        let (_directory, path) = scratch();
+        let store = create(&path, 1 << 20);
+        let data: Vec<u8> = (0..10_000).map(|at| (at % 251) as u8 + 1).collect();
+        store.write_at(0, &[IoSlice::new(&data)]).unwrap();
+        // More pieces than one call of the system takes, and none at all between them.
+        for lengths in [vec![12_000], vec![1, 4095, 0, 904, 7000], vec![8; 1500], vec![0, 12_000, 0]] {
+            let memory: Vec<AtomicU8> = (0..12_000).map(|_| AtomicU8::new(9)).collect();
+            let mut rest = &memory[..];
+            let pieces: Vec<&[AtomicU8]> = lengths.iter().map(|&length| rest.split_off(..length).unwrap()).collect();
+            store.as_read_into().unwrap().read_into(100, &pieces).unwrap();
+            let read: Vec<u8> = memory.iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
+            assert_eq!((&read[..9900], &read[9900..]), (&data[100..], &[0; 2100][..]), "{} pieces", lengths.len());
+        }
+    }
+
+    #[test]
+    fn without_waiting_memory_of_others_is_filled_as_a_whole_or_the_read_follows_again() {
+        let (_directory, path) = scratch();
+        let store = create(&path, 1 << 20);
+        store.write_at(0, &[IoSlice::new(&[7; 8192])]).unwrap();
+        let read = |offset, pieces: usize| {
+            let memory: Vec<AtomicU8> = (0..4096).map(|_| AtomicU8::new(9)).collect();
+            let pieces: Vec<&[AtomicU8]> = memory.chunks(4096 / pieces).collect();
+            let done = store.as_read_into().unwrap().try_read_into(offset, &pieces);
+            done.map(|done| done.map(|()| memory.iter().all(|byte| byte.load(Ordering::Relaxed) == 7)).unwrap())
+        };
+        match read(4096, 4) {
+            Some(is_right) => assert!(is_right),
+            None => eprintln!("skipped: the temporary directory's file system does not read without waiting"),
+        }
+        assert_eq!(read(6144, 1), None, "half of it lies past the end of the file");
+        assert_eq!(read(4096, 2048), None, "more pieces than one call of the system takes");
     }
 
     #[test]

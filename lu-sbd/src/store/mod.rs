@@ -50,6 +50,7 @@ mod error;
 mod fd;
 mod file;
 mod memory;
+mod read_into;
 mod shared;
 pub mod wrap;
 
@@ -59,6 +60,7 @@ pub use capabilities::{Capabilities, Rotation, Unmap};
 pub use error::{Error, Operation};
 pub use file::{FileOptions, FileStore};
 pub use memory::MemoryStore;
+pub use read_into::ReadInto;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -179,6 +181,12 @@ pub trait BackingStore: Send + Sync + fmt::Debug {
     /// of the range may already have been written; the same write follows once more.
     fn try_write_bytes(&self, offset: u64, data: &Segments) -> Option<Result<(), Error>> {
         let _ = (offset, data);
+        None
+    }
+
+    /// The store as one that reads right into memory of a transport, if it can: then its bytes are not copied once more on
+    /// their way. A store that lends what it has in memory does no better by that.
+    fn as_read_into(&self) -> Option<&dyn ReadInto> {
         None
     }
 

@@ -1,6 +1,6 @@
 //! A store behind a pointer is a store.
 
-use super::{BackingStore, Capabilities, Error};
+use super::{BackingStore, Capabilities, Error, ReadInto};
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -63,6 +63,10 @@ macro_rules! forward {
 
             fn try_write_bytes(&self, offset: u64, data: &Segments) -> Option<Result<(), Error>> {
                 (**self).try_write_bytes(offset, data)
+            }
+
+            fn as_read_into(&self) -> Option<&dyn ReadInto> {
+                (**self).as_read_into()
             }
 
             fn extents(&self, offset: u64, length: u64, limit: usize) -> Result<Vec<StoreExtent>, Error> {

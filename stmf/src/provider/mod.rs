@@ -15,6 +15,7 @@ mod effect;
 pub mod hba;
 mod lu;
 mod port;
+mod room;
 mod store;
 mod target_ports;
 mod third_party;
@@ -22,6 +23,7 @@ mod third_party;
 pub use effect::{Completion, Disturbance, Effect, Effects, Mailbox, Segments};
 pub use lu::{LogicalUnit, LuTask, NexusLoss, TaskManagementRequest};
 pub use port::{PortError, TargetPort};
+pub use room::{Landing, Room};
 pub use store::{
     StoreCompletion, StoreDone, StoreError, StoreErrorKind, StoreExtent, StoreOp, StoreOutcome, StoreRequest,
     StoreSink, StoreToken, StoreUsage,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{LogicalUnit, Segments};
+use super::{Landing, LogicalUnit, Segments};
 use crate::nexus::NexusId;
 
 /// Names one store operation of one logical unit while it is in flight.
@@ -35,6 +35,8 @@ pub enum StoreOp {
         offset: u64,
         /// Bytes.
         length: u32,
+        /// Where the bytes go as they are; `None` if the unit itself looks at them.
+        lands: Option<Landing>,
     },
     /// Write the segments one after the other from `offset` on.
     Write {
