@@ -75,6 +75,8 @@ pub struct Guest {
     pub device: Device,
     /// Interrupts of each queue so far.
     pub interrupts: [u32; QUEUES],
+    /// How its memory is lent; copied unless another way is set.
+    pub lender: Arc<dyn Lend>,
     /// Keep store operations waiting.
     pub hold_stores: bool,
     rings: [Ring; QUEUES],
@@ -133,6 +135,7 @@ impl Guest {
         device.tell_events(true);
         device.set_inflight(inflight);
         let mut guest = Self {
+            lender: Arc::new(Copied(Arc::clone(&memory))),
             memory,
             device,
             interrupts: [0; QUEUES],
@@ -148,7 +151,7 @@ impl Guest {
             queue.set_avail_ring_address(Some(available(at) as u32), Some(0));
             queue.set_used_ring_address(Some(used(at) as u32), Some(0));
             queue.set_event_idx(true);
-            guest.device.start(at, &*guest.memory, &Copied(Arc::clone(&guest.memory)));
+            guest.device.start(at, &*guest.memory, &guest.lender);
         }
         guest
     }
@@ -228,7 +231,7 @@ impl Guest {
 
     /// Kicks a queue and does everything that can be done now.
     pub fn kick(&mut self, queue: usize) {
-        let (memory, lender) = (Arc::clone(&self.memory), Copied(Arc::clone(&self.memory)));
+        let (memory, lender) = (Arc::clone(&self.memory), Arc::clone(&self.lender));
         while self.device.kick(queue, &*memory, &lender) {
             self.settle();
         }
@@ -240,15 +243,16 @@ impl Guest {
         let memory = Arc::clone(&self.memory);
         self.device.handle_mail();
         while !self.hold_stores
-            && let Some(job) = self.device.poll_store()
+            && let Some(mut job) = self.device.poll_store()
         {
+            self.device.lend_room(&mut job, &self.lender);
             let done = job.lu.perform(job.request);
             self.device.handle_store_done(&job.lu, done);
             self.device.handle_mail();
         }
         self.device.run(&*memory);
         while let Some(queue) = self.device.poll_waiting() {
-            self.device.kick(queue, &*memory, &Copied(Arc::clone(&memory)));
+            self.device.kick(queue, &*memory, &self.lender);
         }
         for queue in self.device.take_signals(&*memory) {
             self.interrupts[queue] += 1;
@@ -270,6 +274,11 @@ impl Guest {
             let event = available(queue) + 4 + u64::from(QUEUE_SIZE) * 2;
             self.memory.write_obj(self.rings[queue].seen, GuestAddress(event)).expect("guest memory");
         }
+    }
+
+    /// Whether a chain was answered since it was last asked.
+    pub fn is_answered(&mut self, queue: usize, head: u16) -> bool {
+        self.rings[queue].answers.remove(&head).is_some()
     }
 
     /// The answer to a chain, if it has come: bytes written, and the rooms.

@@ -259,8 +259,7 @@ impl San {
     ///
     /// # Panics
     /// As [`San::add_unit`].
-    pub fn disk_on(&self, number: u16, lun: u16, store: FaultyStore) -> Arc<SbdLu> {
-        use lu_sbd::BackingStore;
+    pub fn disk_on(&self, number: u16, lun: u16, store: impl lu_sbd::BackingStore + 'static) -> Arc<SbdLu> {
         let identity = Identity {
             guid: guid(number),
             vendor: "LUNETTE".into(),

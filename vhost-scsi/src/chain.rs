@@ -2,7 +2,8 @@
 
 use bytes::Bytes as Slice;
 use smallvec::SmallVec;
-use stmf::provider::Segments;
+use std::sync::Arc;
+use stmf::provider::{Room, Segments};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
 /// Memory of a guest that can be lent without copying it.
@@ -10,6 +11,23 @@ pub trait Lend {
     /// So many bytes from `address` on, as they lie there; `None` if they do not lie in one piece of memory. What the guest
     /// changes while they are lent is its own loss: whoever holds them uses them as data and nothing else.
     fn lend(&self, address: u64, length: usize) -> Option<Slice>;
+
+    /// The pieces (address, bytes) as memory to be filled, in order; `None`, the default, if they cannot be lent so. What
+    /// comes back of it, once it is filled, lies at the addresses by which the device's calls reach the same memory.
+    fn lend_room(&self, pieces: &[(u64, u32)]) -> Option<Arc<dyn Room>> {
+        let _ = pieces;
+        None
+    }
+}
+
+impl<L: Lend + ?Sized> Lend for Arc<L> {
+    fn lend(&self, address: u64, length: usize) -> Option<Slice> {
+        (**self).lend(address, length)
+    }
+
+    fn lend_room(&self, pieces: &[(u64, u32)]) -> Option<Arc<dyn Room>> {
+        (**self).lend_room(pieces)
+    }
 }
 
 /// Why a chain makes no sense; after one its queue is stopped.
@@ -59,6 +77,9 @@ pub(crate) struct Chain {
     pub(crate) readable: Ranges,
     pub(crate) writable: Ranges,
 }
+
+/// Fewer bytes are copied: that takes less time than to lend them.
+pub(crate) const WORTH_LENDING: usize = 512;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
@@ -112,6 +133,17 @@ fn descriptor<M: GuestMemory>(memory: &M, table: u64, index: u16) -> Result<(u64
     Ok((address, u32::from_le_bytes([i, j, k, l]), u16::from_le_bytes([m, n]), u16::from_le_bytes([o, p])))
 }
 
+/// Whether these bytes are the guest's own at this address.
+fn lies_at<M: GuestMemory>(memory: &M, address: u64, bytes: &[u8]) -> bool {
+    let Ok(mut slices) = memory.get_slices(GuestAddress(address), bytes.len(), Permissions::Write) else {
+        return false;
+    };
+    match slices.next() {
+        Some(Ok(slice)) => slice.len() == bytes.len() && slice.ptr_guard().as_ptr() == bytes.as_ptr(),
+        _ => false,
+    }
+}
+
 impl Ranges {
     fn push(&mut self, address: u64, length: u32) {
         if length > 0 {
@@ -150,13 +182,32 @@ impl Ranges {
         done
     }
 
-    /// Copies bytes in, as far as there is room from `offset` on.
+    /// So many bytes from `offset` on; `None` if there are not as many.
+    pub(crate) fn span(&self, offset: u64, length: u32) -> Option<SmallVec<[(u64, u32); 4]>> {
+        let mut left = length;
+        let mut span = SmallVec::new();
+        for (address, length) in self.from(offset) {
+            let part = length.min(left);
+            span.push((address, part));
+            left -= part;
+            if left == 0 {
+                return Some(span);
+            }
+        }
+        None
+    }
+
+    /// Copies bytes in, as far as there is room from `offset` on. What lies there already stays.
     pub(crate) fn write<M: GuestMemory>(&self, memory: &M, offset: u64, bytes: &[u8]) -> usize {
         let mut done = 0;
         for (address, length) in self.from(offset) {
             let rest = &bytes[done..];
             let count = rest.len().min(length as usize);
-            if count == 0 || memory.write_slice(&rest[..count], GuestAddress(address)).is_err() {
+            if count == 0 {
+                break;
+            }
+            let part = &rest[..count];
+            if !lies_at(memory, address, part) && memory.write_slice(part, GuestAddress(address)).is_err() {
                 break;
             }
             done += count;

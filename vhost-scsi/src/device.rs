@@ -7,12 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::num::Wrapping;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use stmf::provider::{LogicalUnit, Segments, StoreCompletion, StoreDone};
+use stmf::provider::{LogicalUnit, Segments, StoreCompletion, StoreDone, StoreOp};
 use stmf::{LunMap, TaskTag, Termination};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
 
-use crate::chain::{Chain, ChainError, Lend, Ranges};
+use crate::chain::{Chain, ChainError, Lend, Ranges, WORTH_LENDING};
 use crate::events::{EVENT_BYTES, Events};
 use crate::inflight::Inflight;
 use crate::request::{
@@ -105,7 +105,7 @@ struct Request {
 
 /// The device that a guest sees: a session on one side, queues on the other.
 ///
-/// After any call: carry out [`poll_store`](Self::poll_store) until it gives nothing, then [`run`](Self::run), then
+/// After any call: carry out [`poll_store`](Self::poll_store), with [`lend_room`](Self::lend_room), until it gives nothing, then [`run`](Self::run), then
 /// signal [`take_signals`](Self::take_signals). Calls that move data take the guest's memory; a device whose guest has
 /// gone is dropped, and its session ends with it.
 #[derive(Debug)]
@@ -253,6 +253,25 @@ impl Device {
     /// The next store operation to carry out.
     pub fn poll_store(&mut self) -> Option<StoreJob> {
         self.session.poll_store()
+    }
+
+    /// Gives a read the guest's own memory to go to, if the request has room for all of it and the memory can be lent. Called
+    /// once for a job, before it is carried out. What is lent so belongs to the guest again when the request is answered, and a
+    /// unit has no request answered while it is being filled; who drops the device or stops a queue with requests
+    /// [under way](Self::under_way) sees to that itself.
+    pub fn lend_room(&self, job: &mut StoreJob, lender: &impl Lend) {
+        let nexus = self.session.stmf_session().nexus().id;
+        if let StoreOp::Read { length, lands: Some(landing), .. } = &mut job.request.op
+            && *length as usize >= WORTH_LENDING
+            && landing.task.nexus == nexus
+            && let Some(request) = self.requests.get(&landing.task.tag)
+            && request.is_read
+            && self.rings.get(request.place.queue).is_some_and(|ring| ring.is_running)
+            && let Some(pieces) =
+                request.place.writable.span(RESPONSE_BYTES as u64 + u64::from(landing.offset), *length)
+        {
+            landing.room = lender.lend_room(&pieces);
+        }
     }
 
     /// The duty to report the outcome of a job that is started and not waited for.
@@ -431,12 +450,11 @@ impl Device {
         length: u64,
         is_plain: bool,
     ) -> Option<Segments> {
-        const WORTH_LENDING: u64 = 512;
         if length == 0 {
             return Some(Segments::new());
         }
         if is_plain
-            && (WORTH_LENDING..=self.limits.max_transfer).contains(&length)
+            && (WORTH_LENDING as u64..=self.limits.max_transfer).contains(&length)
             && let Some(lent) = readable.lend(lender, COMMAND_BYTES as u64)
         {
             return Some(lent);
@@ -481,6 +499,10 @@ impl Device {
 
     fn data<M: GuestMemory>(&mut self, memory: &M, tag: TaskTag, offset: u32, data: &Segments) {
         let Some(request) = self.requests.get_mut(&tag) else { return };
+        // The memory of a queue that was stopped is the guest's again.
+        if !self.rings.get(request.place.queue).is_some_and(|ring| ring.is_running) {
+            return;
+        }
         let mut at = RESPONSE_BYTES as u64 + u64::from(offset);
         for segment in data {
             let written = request.place.writable.write(memory, at, segment);

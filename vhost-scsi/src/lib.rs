@@ -12,7 +12,8 @@
 //! [`Device`] owns no memory, socket or thread. The guest's memory is handed in with each call
 //! ([`vm_memory::GuestMemory`]); rings are those of rust-vmm's `virtio-queue` (split, indirect descriptors, event index).
 //!
-//! - What a guest writes is lent from its memory where it lies ([`Lend`]), what it reads is copied there once.
+//! - What a guest writes is lent from its memory where it lies ([`Lend`]), and a store that can reads right into it; what
+//!   other stores give is copied there once.
 //! - Requests under way are noted in memory that outlives the process ([`Inflight`]), so that a target that comes back
 //!   carries out again what was not answered, and nothing else.
 //! - A ring that makes no sense stops its queue; the other queues, and other guests, do not notice.

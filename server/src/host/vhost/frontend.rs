@@ -1,6 +1,6 @@
 //! What a virtual machine's monitor asks for over the socket (the vhost-user protocol), and the device behind it.
 
-use super::memory::{MOST_REGIONS, Memory, Notes};
+use super::memory::{Gate, MOST_REGIONS, Memory, Notes};
 use crate::driver::{Blocking, Wake};
 use lunette_loopback::StoreJob;
 use rustix::fs::MemfdFlags;
@@ -46,6 +46,7 @@ impl Ring {
 pub(super) struct Frontend {
     device: Device,
     memory: Option<Memory>,
+    gate: Arc<Gate>,
     rings: Vec<Ring>,
     features: u64,
     wake: Arc<Wake>,
@@ -59,7 +60,7 @@ fn broken(error: io::Error) -> Error {
 impl Frontend {
     pub(super) fn new(device: Device, wake: Arc<Wake>, pool: Blocking) -> Self {
         let rings = (0..device.queues()).map(|_| Ring::default()).collect();
-        Self { device, memory: None, rings, features: 0, wake, pool }
+        Self { device, memory: None, gate: Arc::default(), rings, features: 0, wake, pool }
     }
 
     /// Descriptors that are readable when the guest has kicked a queue, with the queue's number.
@@ -71,6 +72,11 @@ impl Frontend {
     /// The framework wants the session to end.
     pub(super) fn termination(&self) -> Option<Termination> {
         self.device.termination()
+    }
+
+    /// What reads that are under way go through to the guest's memory.
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
     }
 
     /// What has gone through the session, and the session's number.
@@ -111,9 +117,12 @@ impl Frontend {
         self.device.handle_mail();
         let mut left = STORES_AT_A_TIME;
         while left > 0
-            && let Some(job) = self.device.poll_store()
+            && let Some(mut job) = self.device.poll_store()
         {
             left -= 1;
+            if let Some(memory) = &self.memory {
+                self.device.lend_room(&mut job, memory);
+            }
             let StoreJob { lu, request } = job;
             match lu.try_perform(request) {
                 Ok(done) => self.device.handle_store_done(&lu, done),
@@ -153,11 +162,21 @@ impl Frontend {
         self.wake.wake();
     }
 
+    /// Nothing that was begun may write to the guest's memory any more: waits for what the system is reading into it.
+    fn take_memory_back(&mut self) {
+        self.gate.close();
+        self.gate = Arc::default();
+        if let Some(memory) = &mut self.memory {
+            memory.set_gate(Arc::clone(&self.gate));
+        }
+    }
+
     fn stop_all(&mut self) {
         for queue in 0..self.rings.len() {
             self.device.stop(queue);
             self.rings[queue].is_started = false;
         }
+        self.take_memory_back();
     }
 }
 
@@ -201,7 +220,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         files: Vec<File>,
         _postcopy_listening: Option<bool>,
     ) -> Result<Option<Vec<VhostUserMemoryRegionBase>>> {
-        self.memory = Some(Memory::map(regions, files).map_err(broken)?);
+        self.memory = Some(Memory::map(regions, files, Arc::clone(&self.gate)).map_err(broken)?);
         Ok(None)
     }
 
@@ -249,6 +268,9 @@ impl VhostUserBackendReqHandlerMut for Frontend {
                 self.wake.sleep(Some(pause), []);
                 self.wake.take();
             }
+        }
+        if self.device.under_way(queue) > 0 {
+            self.take_memory_back();
         }
         let base = self.device.stop(queue);
         Ok(VhostUserVringState::new(index, u32::from(base)))

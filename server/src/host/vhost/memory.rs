@@ -1,9 +1,13 @@
 //! The guest's memory, mapped from the descriptors that its monitor handed over.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, TryLockError};
+use stmf::provider::{Room, Segments};
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vhost_scsi::Lend;
 use vm_memory::{
@@ -27,11 +31,13 @@ struct Place {
 pub(super) struct Memory {
     pub(super) guest: Arc<GuestMemoryMmap>,
     places: Vec<Place>,
+    /// Through it goes whatever fills this memory on other threads.
+    gate: Arc<Gate>,
 }
 
 impl Memory {
     /// Maps the regions.
-    pub(super) fn map(regions: &[VhostUserMemoryRegion], files: Vec<File>) -> io::Result<Self> {
+    pub(super) fn map(regions: &[VhostUserMemoryRegion], files: Vec<File>, gate: Arc<Gate>) -> io::Result<Self> {
         if regions.is_empty() || regions.len() > MOST_REGIONS || regions.len() != files.len() {
             return Err(io::Error::other("a memory table of no, of too many or of half regions"));
         }
@@ -53,7 +59,12 @@ impl Memory {
         }
         mapped.sort_by_key(GuestMemoryRegion::start_addr);
         let guest = GuestMemoryMmap::from_regions(mapped).map_err(io::Error::other)?;
-        Ok(Self { guest: Arc::new(guest), places })
+        Ok(Self { guest: Arc::new(guest), places, gate })
+    }
+
+    /// Has another gate for what is lent from now on.
+    pub(super) fn set_gate(&mut self, gate: Arc<Gate>) {
+        self.gate = gate;
     }
 
     /// The guest's address of what the monitor has at `address`.
@@ -90,6 +101,90 @@ impl Lend for Memory {
         let slice = self.guest.get_slice(GuestAddress(address), length).ok()?;
         let start = slice.ptr_guard().as_ptr();
         Some(Bytes::from_owner(Lent { _memory: Arc::clone(&self.guest), start, length }))
+    }
+
+    fn lend_room(&self, pieces: &[(u64, u32)]) -> Option<Arc<dyn Room>> {
+        let mut room: SmallVec<[(*mut u8, usize); 2]> = SmallVec::new();
+        for &(address, length) in pieces {
+            let length = length as usize;
+            let slice = self.guest.get_slice(GuestAddress(address), length).ok()?;
+            let start = slice.ptr_guard_mut().as_ptr();
+            match room.last_mut() {
+                _ if length == 0 => {}
+                // The pages of a buffer often lie side by side.
+                Some((last, bytes)) if last.wrapping_add(*bytes) == start => *bytes += length,
+                _ => room.push((start, length)),
+            }
+        }
+        let (memory, gate) = (Arc::clone(&self.guest), Arc::clone(&self.gate));
+        Some(Arc::new(Fillable { memory, gate, pieces: room }))
+    }
+}
+
+/// Whether memory that was lent to be filled still may be: a read that was given up must not write where the guest has
+/// something else by now.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_closed: AtomicBool,
+    /// Held by whoever is filling memory.
+    filling: RwLock<()>,
+}
+
+impl Gate {
+    /// Lets nobody through any more; `true` if nobody is behind it either.
+    pub(super) fn try_close(&self) -> bool {
+        self.is_closed.store(true, Ordering::SeqCst);
+        !matches!(self.filling.try_write(), Err(TryLockError::WouldBlock))
+    }
+
+    /// The same, and waits for those behind it: a read that the system has begun cannot be taken back.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        drop(self.filling.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Bytes of the guest, to be filled where they lie.
+struct Fillable {
+    memory: Arc<GuestMemoryMmap>,
+    gate: Arc<Gate>,
+    /// Not one of them empty, and none next to the one before.
+    pieces: SmallVec<[(*mut u8, usize); 2]>,
+}
+
+// SAFETY: the pointers are into shared mappings that live as long as the value does; they are used as atomic bytes only.
+unsafe impl Send for Fillable {}
+// SAFETY: as above.
+unsafe impl Sync for Fillable {}
+
+impl Room for Fillable {
+    fn fill(&self, fill: &mut dyn FnMut(&[&[AtomicU8]]) -> bool) -> Option<Segments> {
+        // Whoever closes the gate is not waited for: he waits for others, perhaps long.
+        let _filling = match self.gate.filling.try_read() {
+            Ok(filling) => filling,
+            Err(TryLockError::Poisoned(filling)) => filling.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        if self.gate.is_closed.load(Ordering::SeqCst) {
+            return None;
+        }
+        let atomic = |&(start, length): &(*mut u8, usize)| {
+            // SAFETY: `start` has `length` bytes of a writable mapping that `memory` keeps, checked when they were lent.
+            // The guest may use them meanwhile, and so may another request that names the same bytes: they are atomic.
+            unsafe { std::slice::from_raw_parts(start.cast::<AtomicU8>(), length) }
+        };
+        let pieces: SmallVec<[&[AtomicU8]; 2]> = self.pieces.iter().map(atomic).collect();
+        let lent = |&(start, length): &(*mut u8, usize)| {
+            Bytes::from_owner(Lent { _memory: Arc::clone(&self.memory), start: start.cast_const(), length })
+        };
+        fill(&pieces).then(|| self.pieces.iter().map(lent).collect())
+    }
+}
+
+impl fmt::Debug for Fillable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes: usize = self.pieces.iter().map(|(_, length)| length).sum();
+        write!(f, "{bytes} bytes of a guest in {} pieces", self.pieces.len())
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod frontend;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 use super::fc::{Surroundings, TargetTraffic};
 use crate::admin::{LocalPort, Traffic};
@@ -11,6 +13,7 @@ use crate::unix_socket;
 use crate::vhost::VhostPort;
 use frontend::{Frontend, QUEUE_SIZE, QUEUES};
 use lunette_loopback::Port;
+use memory::Gate;
 use scsi_core::ProtocolId;
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +31,9 @@ use vhost_scsi::{Device, Limits};
 
 /// How long what is under way may hold up the end of a port.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// How often it is asked whether reads for a monitor that has left have ended.
+const LEAVING_PAUSE: Duration = Duration::from_millis(20);
 
 /// All ports of a server, by their names as targets.
 #[derive(Default)]
@@ -235,6 +241,8 @@ struct Turns {
     surroundings: Surroundings,
     wake: Arc<Wake>,
     monitor: Option<Monitor>,
+    /// What may still write to the memory of the monitor before: the next one may have the same.
+    leaving: Option<Arc<Gate>>,
     /// Queues that have more than was taken in their turn.
     hungry: Vec<usize>,
     messages: Flood,
@@ -243,7 +251,7 @@ struct Turns {
 impl Turns {
     fn new(port: VhostPort, target: Port, socket: Socket, surroundings: Surroundings, wake: Arc<Wake>) -> Self {
         let messages = Flood::new(10, Duration::from_secs(10));
-        Self { port, target, socket, surroundings, wake, monitor: None, hungry: Vec::new(), messages }
+        Self { port, target, socket, surroundings, wake, monitor: None, leaving: None, hungry: Vec::new(), messages }
     }
 
     fn run(&mut self, shared: &Shared) {
@@ -271,6 +279,10 @@ impl Turns {
         let _ = stmf.offline_target(name, Termination::Kill);
         let deadline = Instant::now() + CLOSING_TIME;
         while matches!(stmf.unregister_target(name), Err(StmfError::Busy(_))) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Whoever opens a port here again may have the same machine.
+        while self.is_leaving() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -312,6 +324,10 @@ impl Turns {
 
     fn sleep(&self, wait: Option<Duration>) -> Vec<Ready> {
         let Some(monitor) = &self.monitor else {
+            if self.is_leaving() {
+                self.wake.sleep(wait.or(Some(LEAVING_PAUSE)), []);
+                return Vec::new();
+            }
             let ready = self.wake.sleep(wait, [self.socket.listener.as_fd()]);
             return ready.into_iter().map(|_| Ready::Caller).collect();
         };
@@ -367,8 +383,14 @@ impl Turns {
         }
     }
 
+    /// Whether reads for a monitor that has left are still going to its memory.
+    fn is_leaving(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|gate| !gate.try_close())
+    }
+
     fn hang_up(&mut self, reason: &str) {
-        self.monitor = None;
+        // Reads that have not begun find the gate closed; the others are not waited for here.
+        self.leaving = self.monitor.take().map(|monitor| monitor.lock().gate()).filter(|gate| !gate.try_close());
         self.hungry.clear();
         self.tell(&format!("{} is logged out of {}: {reason}", self.port.initiator, self.target.name()));
     }
