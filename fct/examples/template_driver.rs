@@ -1,7 +1,8 @@
 //! A target-mode driver with everything in it that a driver has to have, over hardware that is a pair of queues.
 //!
 //! Copy it, and replace `Hardware` by yours. What must be thought about stands at each method. This one moves frames;
-//! a driver whose firmware does FCP says `HbaLevel::Commands`, takes the other requests and gives the other events.
+//! a driver whose firmware does FCP says `HbaLevel::Commands`, takes the other requests and gives the other events, and may
+//! have files read right into its own memory (`Hba::lend_room`, which `tests/lent_memory.rs` shows).
 //!
 //! Run it: `cargo run -p fct --example template_driver`
 

@@ -291,7 +291,11 @@ impl Port {
         if unsent >= self.config.max_unsent_bytes || self.requests.len() >= self.max_exchanges {
             return None;
         }
-        self.stores.pop_front()
+        let mut job = self.stores.pop_front()?;
+        if self.engine.is_none() {
+            self.lend_room(&mut job.request);
+        }
+        Some(job)
     }
 
     /// The duty to report the outcome of a job that is started and not waited for; the outcome comes by mail.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use stmf::provider::hba::{ExchangeId, HbaRequest, PortId};
 use stmf::provider::{
-    Completion, Disturbance, Effect, Effects, LogicalUnit, LuTask, Segments, StoreRequest, TaskManagementRequest,
+    Completion, Disturbance, Effect, Effects, LogicalUnit, LuTask, Segments, StoreOp, StoreRequest,
+    TaskManagementRequest,
 };
 use stmf::{NexusId, TaskId, TaskTag};
 
@@ -266,6 +267,17 @@ impl Port {
     fn store(&mut self, lu: Option<&Arc<dyn LogicalUnit>>, request: StoreRequest) {
         if let Some(lu) = lu {
             self.stores.push_back(StoreJob { lu: Arc::clone(lu), request });
+        }
+    }
+
+    /// What is read for a command may go right to the adapter's memory, if the adapter lends any.
+    pub(super) fn lend_room(&mut self, request: &mut StoreRequest) {
+        if let StoreOp::Read { length, lands: Some(landing), .. } = &mut request.op
+            && let Some(task) = self.tasks.get(&landing.task.tag)
+            && task.nexus == landing.task.nexus
+            && landing.offset.checked_add(*length).is_some_and(|end| end <= task.data_in)
+        {
+            landing.room = self.hba.lend_room(ExchangeId(landing.task.tag.0), landing.offset, *length);
         }
     }
 

@@ -4,7 +4,7 @@
 use fct::initiator::{Command, Event, Initiator, Outcome};
 use fct::soft::{SoftHba, SoftHbaConfig, Wire};
 use fct::{Port, PortConfig};
-use lu_sbd::store::MemoryStore;
+use lu_sbd::store::{BackingStore, MemoryStore};
 use lu_sbd::{Limits, SbdLu, meta::NoRecord, properties::CreateProperties};
 use scsi_core::{Guid, GuidHost, Lun};
 use std::path::Path;
@@ -21,10 +21,15 @@ pub const LOW_INITIATOR: Wwn = Wwn(0x1000_0000_0000_0001);
 
 /// A framework with one disk of 1 MiB at LUN 0, open to all.
 pub fn framework() -> Arc<Stmf> {
+    framework_on(MemoryStore::new(1 << 20))
+}
+
+/// The same, the disk on a store of 1 MiB.
+pub fn framework_on(store: impl BackingStore + 'static) -> Arc<Stmf> {
     let stmf = Stmf::new(Config::new(), Box::new(|job| job.run()));
     let guid = Guid::generate(Guid::DEFAULT_OUI, GuidHost::HostId(1), 0, 1);
     let identity = CreateProperties::default().identity(guid, Path::new("ram"), 1 << 20).unwrap();
-    let lu = SbdLu::new(identity, Arc::new(MemoryStore::new(1 << 20)), Arc::new(NoRecord), Limits::default());
+    let lu = SbdLu::new(identity, Arc::new(store), Arc::new(NoRecord), Limits::default());
     let view = NewView { lu: guid, host_group: None, target_group: None, lun: Some(0) };
     let (change, _) = stmf.with_config(|config| config.add_view(&view)).unwrap();
     stmf.commit(change);

@@ -22,15 +22,17 @@
 //! [`Bytes`](bytes::Bytes) in lists ([`Segments`]): a driver lends its own receive memory by
 //! [`Bytes::from_owner`](bytes::Bytes::from_owner) and has it back when the last slice is dropped, which may be after
 //! the store has written it; it holds what it was given to send, which is the store's memory, until the hardware has
-//! read it, and drops it then.
+//! read it, and drops it then. Firmware that does FCP may lend memory for what is read as well ([`Hba::lend_room`]): a
+//! file or block device is then read right into it, and what is to be sent is that same memory.
 //!
 //! When something happens while nobody polls (an interrupt), the driver's surroundings call whatever wakes the thread
 //! that drives the port; how is between the two of them.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::{PortError, Segments};
+use super::{PortError, Room, Segments};
 
 /// A world wide name: 8 bytes, big-endian. It prints as 16 lower-case digits, with `{:X}` in upper case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -446,6 +448,17 @@ pub trait Hba: Send + fmt::Debug {
     /// The request itself when there is no room for it now. The caller keeps it, and tries again after the next event
     /// or deadline: a driver that was full gives an event, or is woken, when it is not.
     fn submit(&mut self, now: Instant, request: HbaRequest) -> Result<(), HbaRequest>;
+
+    /// Memory of the driver's own for `length` bytes of a command's data-in from `offset` on: a store that can reads right
+    /// into it. What is then given to [`HbaRequest::SendData`] are slices of the same memory, which the driver knows by
+    /// their address; a store that cannot gives others, and the room is dropped unused. The memory is the driver's again
+    /// when the room and the slices have been dropped, whatever has become of the exchange meanwhile.
+    ///
+    /// Asked only at [`HbaLevel::Commands`]. `None`, the default: the store's memory it is, as ever.
+    fn lend_room(&mut self, exchange: ExchangeId, offset: u32, length: u32) -> Option<Arc<dyn Room>> {
+        let _ = (exchange, offset, length);
+        None
+    }
 
     /// The next event.
     fn poll_event(&mut self, now: Instant) -> Option<HbaEvent>;
