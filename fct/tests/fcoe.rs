@@ -171,3 +171,22 @@ fn an_interface_with_too_small_an_mtu_is_refused_in_words() {
     let hba = FcoeHba::new(now, FcoeConfig::new("eth0", A), link).unwrap();
     assert_eq!(hba.limits().max_frame_payload, 1452);
 }
+
+#[test]
+fn an_initiator_meets_its_neighbours_though_nothing_but_deadlines_wakes_it() {
+    let mut world = World::new(2500);
+    let (begun, target) = (world.now, PortId(TARGET.0 as u32 & 0xffff));
+    let met = |events: &[Event]| events.iter().any(|event| matches!(event, Event::NeighbourUp(id) if *id == target));
+    world.run();
+    // It has asked nothing yet: the deadline is its adapter's.
+    assert!(world.initiator.poll_timeout().is_some());
+    while !met(&world.events) {
+        assert!(world.now - begun < Duration::from_secs(20), "{:?}", world.events);
+        let due = [world.port.poll_timeout(), world.initiator.poll_timeout()].into_iter().flatten().min();
+        world.now = due.expect("a deadline").max(world.now + Duration::from_millis(1));
+        world.run();
+    }
+    world.cable.plug(false);
+    world.pass(Duration::from_millis(500));
+    assert!(world.events.iter().any(|event| matches!(event, Event::Down)), "{:?}", world.events);
+}
