@@ -38,8 +38,8 @@ use std::time::Duration;
 use crate::nexus::{Nexus, NexusId, TaskId};
 use crate::provider::{
     Completion, CopyEnd, CopyIn, CopyRefusal, Disturbance, Effect, Effects, LogicalUnit, LuTask, NexusLoss,
-    ROD_TOKEN_BYTES, Rod, Segments, StoreCompletion, StoreDone, StoreError, StoreOutcome, StoreRequest, Surroundings,
-    TargetPorts, TaskManagementRequest,
+    ROD_TOKEN_BYTES, Rod, Segments, StoreCompletion, StoreDone, StoreError, StoreOp, StoreOutcome, StoreRequest,
+    Surroundings, TargetPorts, TaskManagementRequest,
 };
 use held::Held;
 use rule::Rules;
@@ -207,6 +207,15 @@ impl InterceptedLu {
         let mut tasks = self.tasks();
         if tasks.tracked.is_empty() {
             return;
+        }
+        for effect in &mut effects[mark..] {
+            if let Effect::Store(StoreRequest { op: StoreOp::Read { lands, .. }, .. }) = effect
+                && let Some(landing) = lands
+                && tasks.tracked.get(&landing.task).is_some_and(|tracked| tracked.short_read.is_some())
+            {
+                // What is left out must not be in the initiator's memory by then.
+                *lands = None;
+            }
         }
         let is_harmed = effects[mark..].iter().any(|effect| {
             reaches_initiator(effect)

@@ -146,6 +146,23 @@ fn a_short_read_sends_less_and_counts_less() {
 }
 
 #[test]
+fn a_short_read_does_not_go_right_to_the_initiators_memory() {
+    for (fault, lands_there) in [(Fault::ShortRead(700), false), (Fault::After(Disturbance::EndSession), true)] {
+        let mut bench = Bench::with(Rule::new(fault));
+        let (task, mut effects) = bench.submit(&READ_10);
+        let lands = Some(crate::provider::Landing::new(task, 0));
+        let op = StoreOp::Read { offset: 0, length: 1024, lands };
+        let token = crate::provider::StoreToken(1);
+        effects.push(Effect::Store(StoreRequest { nexus: task.nexus, token, op }));
+        bench.lu.look(0, &mut effects);
+        let [Effect::Store(StoreRequest { op: StoreOp::Read { lands, .. }, .. })] = &effects[..] else {
+            panic!("{effects:?}")
+        };
+        assert_eq!(lands.is_some(), lands_there);
+    }
+}
+
+#[test]
 fn the_transport_is_disturbed_before_or_after_the_command() {
     let mut bench = Bench::with(Rule::new(Fault::Before(Disturbance::DropConnection)));
     let (_, effects) = bench.submit(&WRITE_10);
