@@ -186,7 +186,8 @@ fn machine() -> String {
     let count = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = capture("uname", &["-sr"]).unwrap_or_default();
     let kernel = kernel.trim().split('-').next().unwrap_or_default().to_owned();
-    format!("{model}, {count} processors, {kernel}")
+    let control = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
+    format!("{model}, {count} processors, {kernel}, TCP with {}", control.trim())
 }
 
 /// Bytes of a command of this workload.
