@@ -70,7 +70,7 @@ use std::time::{Duration, Instant};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Interface {
-    /// epoll, which works everywhere and costs least where both were measured (docs/design/data-path.md).
+    /// epoll, which works everywhere and costs less with small commands (docs/design/data-path.md).
     #[default]
     Epoll,
     /// io_uring where it is there, which is probed at the start: it needs Linux 6.1, and containers often forbid it. Else
