@@ -314,7 +314,8 @@ typedef struct lunette_store_callbacks {
    */
   int32_t (*read)(void *userdata, uint64_t offset, uint8_t *buffer, size_t length);
   /*
-   Writes `length` bytes from `offset` on; `data` is good until it returns. NULL: the store is read-only.
+   Writes `length` bytes from `offset` on, whole logical blocks; `data` is good until it returns. A command's data may
+   come in several calls. NULL: the store is read-only.
    */
   int32_t (*write)(void *userdata, uint64_t offset, const uint8_t *data, size_t length);
   /*

@@ -3,8 +3,7 @@
 use crate::input::{Sized0, UserData, output, put, read_sized};
 use crate::result::{Failure, calling_back, guard, lunette_result};
 use crate::store::{LUNETTE_STORE_NEVER_WAITS, LUNETTE_STORE_READ_ONLY, STORES, Store, check_flags, lunette_store};
-use bytes::Bytes;
-use lu_sbd::store::{BackingStore, Capabilities, Error, Operation, Unmap};
+use lu_sbd::store::{BackingStore, Capabilities, Error, Operation, Unmap, whole_blocks};
 use std::ffi::c_void;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -30,7 +29,8 @@ pub struct lunette_store_callbacks {
     pub unmap_granularity: u32,
     /// Fills `buffer` with the `length` bytes from `offset` on. Must be there.
     pub read: Option<unsafe extern "C" fn(userdata: *mut c_void, offset: u64, buffer: *mut u8, length: usize) -> i32>,
-    /// Writes `length` bytes from `offset` on; `data` is good until it returns. NULL: the store is read-only.
+    /// Writes `length` bytes from `offset` on, whole logical blocks; `data` is good until it returns. A command's data may
+    /// come in several calls. NULL: the store is read-only.
     pub write: Option<unsafe extern "C" fn(userdata: *mut c_void, offset: u64, data: *const u8, length: usize) -> i32>,
     /// Makes everything durable that was written before it was called. NULL: every write is durable when it returns.
     pub flush: Option<unsafe extern "C" fn(userdata: *mut c_void) -> i32>,
@@ -104,6 +104,15 @@ impl CallbackStore {
         let code = calling_back(|| unsafe { write(self.userdata.0, offset, data.as_ptr(), data.len()) });
         answer(Operation::Write, code)
     }
+
+    /// One call for each piece of whole blocks.
+    fn write_blocks(&self, mut offset: u64, data: &Segments) -> Result<(), Error> {
+        for piece in whole_blocks(data) {
+            self.write(offset, &piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 impl BackingStore for CallbackStore {
@@ -120,12 +129,16 @@ impl BackingStore for CallbackStore {
         answer(Operation::Read, code)
     }
 
-    fn write_at(&self, mut offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
-        for slice in data {
-            self.write(offset, slice)?;
-            offset += slice.len() as u64;
+    fn write_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
+        match data {
+            [slice] => self.write(offset, slice),
+            slices => self.write(offset, &slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>()),
         }
-        Ok(())
+    }
+
+    fn write_bytes(&self, offset: u64, data: &Segments, durable: bool) -> Result<(), Error> {
+        self.write_blocks(offset, data)?;
+        if durable { self.flush() } else { Ok(()) }
     }
 
     fn flush(&self) -> Result<(), Error> {
@@ -158,14 +171,8 @@ impl BackingStore for CallbackStore {
         self.never_waits().then(|| self.read_bytes(offset, length))
     }
 
-    fn try_write_bytes(&self, mut offset: u64, data: &Segments) -> Option<Result<(), Error>> {
-        self.never_waits().then(|| {
-            data.iter().try_for_each(|slice: &Bytes| {
-                self.write(offset, slice)?;
-                offset += slice.len() as u64;
-                Ok(())
-            })
-        })
+    fn try_write_bytes(&self, offset: u64, data: &Segments) -> Option<Result<(), Error>> {
+        self.never_waits().then(|| self.write_blocks(offset, data))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Stores whose methods are coroutine functions.
 
-use lu_sbd::store::{AsyncStore, Capabilities, Operation};
+use lu_sbd::store::{AsyncStore, Capabilities, Operation, whole_blocks};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::fmt;
@@ -96,7 +96,7 @@ fn steps(py: Python<'_>, op: StoreOp) -> PyResult<(&'static str, Bound<'_, PyLis
         }
         StoreOp::Write { offset, data, durable } => {
             let mut at = offset;
-            for bytes in data {
+            for bytes in whole_blocks(&data) {
                 let length = bytes.len() as u64;
                 steps.append((buffer::lend(py, bytes)?, at))?;
                 at += length;

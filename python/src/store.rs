@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lu_sbd::store::{
     AsyncStore, BackingStore, BlockDeviceOptions, Capabilities, Error, FileOptions, MemoryStore, Operation, Rotation,
-    Unmap,
+    Unmap, whole_blocks,
 };
 use pyo3::exceptions::{PyNotImplementedError, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -157,7 +157,7 @@ enum Reader {
 }
 
 enum Writer {
-    /// `pwrite(memoryview, offset)`, once for each piece.
+    /// `pwrite(memoryview, offset)`, once for each piece of whole blocks.
     Piece(Py<PyAny>),
     /// `pwritev([memoryview, ...], offset)`
     Vectored(Py<PyAny>),
@@ -301,9 +301,10 @@ impl BackingStore for PyStore {
             }
             Some(Writer::Piece(method)) => {
                 let mut at = offset;
-                for bytes in data {
-                    method.bind(py).call1((buffer::lend(py, bytes.clone())?, at))?;
-                    at += bytes.len() as u64;
+                for bytes in whole_blocks(data) {
+                    let length = bytes.len() as u64;
+                    method.bind(py).call1((buffer::lend(py, bytes)?, at))?;
+                    at += length;
                 }
                 Ok(())
             }

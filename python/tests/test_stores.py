@@ -76,6 +76,29 @@ def test_a_disk_that_is_read_only_refuses_writes(tmp_path):
             assert caught.value.sense.key_name == "DATA PROTECT"
 
 
+@pytest.mark.parametrize("kind", [Ram, Awaited], ids=["pwrite", "async pwrite"])
+def test_a_store_gets_whole_blocks_wherever_tcp_cuts_them(kind):
+    lengths = []
+
+    class Counting(kind):
+        if kind is Awaited:
+            async def pwrite(self, data, offset):
+                lengths.append(len(data))
+                await super().pwrite(data, offset)
+        else:
+            def pwrite(self, data, offset):
+                lengths.append(len(data))
+                super().pwrite(data, offset)
+
+    with lunette.Target(Counting(SIZE)) as target, lunette.Disk(target.url) as disk:
+        # Odd lengths over many receives: some block lies across the end of one.
+        writes = [disk.start_write(at, DATA[:7 * 512]) for at in range(0, SIZE - 7 * 512, 7 * 512)]
+        for write in writes:
+            write.wait()
+    assert sum(lengths) == len(writes) * 7 * 512
+    assert [length for length in lengths if length % 512] == []
+
+
 def test_an_object_gets_memoryviews_of_what_came_and_of_what_goes():
     store = Filled()
     with lunette.Target(store) as target, lunette.Disk(target.url) as disk:

@@ -52,6 +52,7 @@ mod file;
 mod memory;
 mod read_into;
 mod shared;
+mod whole;
 pub mod wrap;
 
 pub use asynchronous::AsyncStore;
@@ -61,6 +62,7 @@ pub use error::{Error, Operation};
 pub use file::{FileOptions, FileStore};
 pub use memory::MemoryStore;
 pub use read_into::ReadInto;
+pub use whole::whole_blocks;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
