@@ -50,4 +50,4 @@ pub mod soft;
 pub mod wire;
 
 pub use inbox::Wake;
-pub use port::{Port, PortConfig, PortEvent, PortInfo, PortState, PortType, RemoteInfo, StoreJob, Traffic};
+pub use port::{Port, PortConfig, PortEvent, PortInfo, PortState, PortType, RemoteInfo, StoreJob};

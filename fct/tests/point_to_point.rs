@@ -294,3 +294,26 @@ fn a_target_that_is_switched_off_is_left() {
     world.events.clear();
     assert_eq!(world.log_in(), target);
 }
+
+#[test]
+fn what_goes_through_a_port_is_counted_with_its_sessions_and_units() {
+    let (mut world, target) = World::logged_in();
+    assert_eq!(status(world.write(target, 0, pattern(4096))), Some(0));
+    assert!(world.read(target, 0, 8192).is_some());
+    assert_eq!(status(world.execute(target, &[0; 6], Vec::new(), 0)), Some(0));
+    // Never ends: its data does not come.
+    world.wire.set_faults(Faults { lose_nth: 10, ..Faults::default() });
+    let exchange = world.submit(target, &transfer(0x2a, 0, 64 << 10), pattern(64 << 10), 0);
+    world.run();
+    let report = world.port.traffic();
+    let (session, unit) = (report.sessions.values().next().unwrap(), report.lus.values().next().unwrap());
+    for traffic in [&report.targets[world.port.name()], session, unit] {
+        assert_eq!((traffic.reads, traffic.read_bytes, traffic.writes, traffic.written_bytes), (1, 8192, 1, 4096));
+        assert_eq!((traffic.read_latency.counts.iter().sum::<u64>(), traffic.queue_depth), (1, 1), "{traffic:?}");
+        assert!(traffic.others >= 1);
+    }
+    world.initiator.abort(world.now, exchange);
+    world.run();
+    let report = world.port.traffic();
+    assert_eq!((report.lus.len(), report.lus.values().next().unwrap().queue_depth), (1, 0));
+}

@@ -15,7 +15,6 @@ mod notice;
 mod provider;
 pub mod radius;
 mod session_map;
-pub mod traffic;
 mod worker;
 
 pub use discovery::DefaultPortals;

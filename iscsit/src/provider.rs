@@ -16,7 +16,7 @@ use crate::inbox::ProofAnswer;
 use crate::isns;
 use crate::limits::Limits;
 use crate::session_map::{SessionMap, WorkerId};
-use crate::traffic::{Registry, TrafficReport};
+use stmf::traffic::{Registry, TrafficReport};
 
 /// Where random bytes come from: the system in a server, a seed in a test.
 pub trait Entropy: Send + Sync {

@@ -14,6 +14,7 @@ use common::served::{Served, free_portal};
 use fc_host::FcHost;
 use iscsi_proto::initiator::Command;
 use lunette_client::{Disk, Options, Reply};
+use lunette_server::admin::{Answer, Client, Request, Traffic};
 use lunette_server::fc::Wwn;
 use scsi_core::Status;
 
@@ -280,6 +281,25 @@ impl Site {
     fn status(&self, cdb: &[u8], data_out: &[u8]) -> Status {
         self.over_iscsi(cdb, data_out, 0).status
     }
+
+    /// Each way is counted for itself, and the unit has both.
+    fn statistics_add_up(&self) {
+        let answer = Client::new(self.ss2.socket(), None).execute(&Request::Statistics {}).unwrap();
+        let Answer::Statistics(statistics) = answer else { panic!("{answer:?}") };
+        let unit = &statistics.lus[STORE];
+        let (fc, iscsi) = (&statistics.targets["wwn.2100001B320EFD59"], &statistics.targets[TARGET]);
+        let sum = |value: fn(&Traffic) -> u64| (value(fc), value(iscsi), value(fc) + value(iscsi));
+        let reads = |traffic: &Traffic| traffic.read_latency.counts.iter().sum();
+        let writes = |traffic: &Traffic| traffic.write_latency.counts.iter().sum();
+        // Commands are counted with how long they took; a unit's `reads` and `writes` are operations of its store.
+        let each: [fn(&Traffic) -> u64; 4] = [|of| of.read_bytes, |of| of.written_bytes, reads, writes];
+        for value in each {
+            let (over_fc, over_iscsi, both) = sum(value);
+            assert!(over_fc > 0 && over_iscsi > 0, "{statistics:?}");
+            assert_eq!(value(unit), both, "{statistics:?}");
+        }
+        assert_eq!((unit.written_bytes, unit.queue_depth), ((128 << 10) + 512, 0));
+    }
 }
 
 fn bytes(reply: &Reply) -> Vec<u8> {
@@ -318,6 +338,7 @@ fn a_unit_is_one_for_a_host_with_both_kinds_of_adapter() {
     assert_eq!(&site.iscsi.read(8 * 512, data.len()).unwrap()[..], &data[..]);
     site.iscsi.write(8 * 512, block(9)).unwrap();
     assert_eq!(site.fc.read(1, 8, 1), (Status::GOOD, block(9)));
+    site.statistics_add_up();
     // One identity.
     let inquiry = [0x12, 1, 0x83, 4, 0, 0];
     let unit =

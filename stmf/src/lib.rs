@@ -15,6 +15,7 @@ mod session;
 mod stmf;
 #[cfg(test)]
 mod test_support;
+pub mod traffic;
 mod view;
 
 pub use error::ConfigError;

@@ -4,7 +4,9 @@ use bytes::Bytes as Slice;
 use lunette_loopback::Port;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 use stmf::Stmf;
+use stmf::traffic::Registry;
 use vhost_scsi::{CONTROL_QUEUE, Device, EVENT_QUEUE, FIRST_REQUEST_QUEUE, Inflight, Lend, Limits};
 use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -79,6 +81,8 @@ pub struct Guest {
     pub lender: Arc<dyn Lend>,
     /// Keep store operations waiting.
     pub hold_stores: bool,
+    /// What went through the device; it outlives it.
+    pub traffic: Arc<Registry>,
     rings: [Ring; QUEUES],
     heap: u64,
     buffers: HashMap<(usize, u16), (u64, usize)>,
@@ -131,7 +135,9 @@ impl Guest {
         limits: Limits,
     ) -> Self {
         let session = port.open_as(initiator, 0, Box::new(|| {})).expect("a session");
-        let mut device = Device::new(session, QUEUES, QUEUE_SIZE, limits).expect("a power of two");
+        let traffic = Arc::<Registry>::default();
+        let device = Device::new(session, QUEUES, QUEUE_SIZE, limits, Arc::clone(&traffic));
+        let mut device = device.expect("a power of two");
         device.tell_events(true);
         device.set_inflight(inflight);
         let mut guest = Self {
@@ -140,6 +146,7 @@ impl Guest {
             device,
             interrupts: [0; QUEUES],
             hold_stores: false,
+            traffic,
             rings: Default::default(),
             heap: HEAP,
             buffers: HashMap::new(),
@@ -151,7 +158,7 @@ impl Guest {
             queue.set_avail_ring_address(Some(available(at) as u32), Some(0));
             queue.set_used_ring_address(Some(used(at) as u32), Some(0));
             queue.set_event_idx(true);
-            guest.device.start(at, &*guest.memory, &guest.lender);
+            guest.device.start(Instant::now(), at, &*guest.memory, &guest.lender);
         }
         guest
     }
@@ -232,7 +239,7 @@ impl Guest {
     /// Kicks a queue and does everything that can be done now.
     pub fn kick(&mut self, queue: usize) {
         let (memory, lender) = (Arc::clone(&self.memory), Arc::clone(&self.lender));
-        while self.device.kick(queue, &*memory, &lender) {
+        while self.device.kick(Instant::now(), queue, &*memory, &lender) {
             self.settle();
         }
         self.settle();
@@ -250,9 +257,9 @@ impl Guest {
             self.device.handle_store_done(&job.lu, done);
             self.device.handle_mail();
         }
-        self.device.run(&*memory);
+        self.device.run(Instant::now(), &*memory);
         while let Some(queue) = self.device.poll_waiting() {
-            self.device.kick(queue, &*memory, &self.lender);
+            self.device.kick(Instant::now(), queue, &*memory, &self.lender);
         }
         for queue in self.device.take_signals(&*memory) {
             self.interrupts[queue] += 1;

@@ -2,6 +2,7 @@
 
 use lu_sbd::properties::ModifyProperties;
 use lunette_loopback::Port;
+use std::sync::Arc;
 use stmf::config::{GroupKind, NewView};
 use testkit::guest::{Guest, QUEUE_SIZE, header};
 use testkit::lu::ScriptedLu;
@@ -175,7 +176,7 @@ fn commands_under_way_are_carried_out_again_by_the_next_device() {
     let san = San::new(1, 1);
     let (port, mut guest) = ready(&san);
     let notes = Notes::default();
-    let (memory, data) = (std::sync::Arc::clone(&guest.memory), [0x5a; 512]);
+    let (memory, data) = (Arc::clone(&guest.memory), [0x5a; 512]);
     guest.device.set_inflight(notes.inflight());
     let first = guest.send(0, 1, &write(0, 1), &data, 0);
     assert!(guest.answer(first).unwrap().is_good());
@@ -193,7 +194,7 @@ fn commands_under_way_are_carried_out_again_by_the_next_device() {
 
 /// Memory that outlives a device.
 #[derive(Clone, Default)]
-struct Notes(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+struct Notes(Arc<std::sync::Mutex<Vec<u8>>>);
 
 /// A copy that goes back when the device ends.
 struct Kept(Vec<u8>, Notes);
@@ -223,7 +224,7 @@ fn a_ring_that_makes_no_sense_stops_its_queue_and_no_other() {
     let san = San::new(1, 1);
     let (port, mut guest) = ready(&san);
     let mut neighbour = Guest::new(&port, "iqn.2026-11.test:neighbour");
-    let memory = std::sync::Arc::clone(&guest.memory);
+    let memory = Arc::clone(&guest.memory);
     let descriptor = |address: u64, length: u32, flags: u16, next: u16| {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&address.to_le_bytes());
@@ -288,4 +289,27 @@ fn reads_beyond_the_limit_wait_on_their_ring() {
     for head in heads {
         assert!(guest.answer(head).unwrap().is_good());
     }
+}
+
+#[test]
+fn what_goes_through_a_device_is_counted_with_its_unit_and_outlives_it() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    assert!(guest.command(0, &write(0, 8), &[7; 4096], 0).is_good());
+    assert!(guest.command(0, &read(0, 2), &[], 1024).is_good());
+    guest.hold_stores = true;
+    guest.send(0, 9, &read(0, 1), &[], 512);
+    let traffic = Arc::clone(&guest.traffic);
+    let report = traffic.report();
+    let [target, session, unit] =
+        [report.targets.values().next(), report.sessions.values().next(), report.lus.values().next()];
+    for traffic in [target, session, unit] {
+        let traffic = traffic.unwrap();
+        assert_eq!((traffic.reads, traffic.read_bytes, traffic.writes, traffic.written_bytes), (1, 1024, 1, 4096));
+        assert_eq!((traffic.write_latency.counts.iter().sum::<u64>(), traffic.queue_depth), (1, 1));
+    }
+    drop(guest);
+    let after = traffic.report();
+    assert!(after.sessions.is_empty());
+    assert_eq!((after.targets.values().next().unwrap().reads, after.lus.values().next().unwrap().queue_depth), (1, 0));
 }

@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::num::Wrapping;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 use stmf::provider::{LogicalUnit, Segments, StoreCompletion, StoreDone, StoreOp};
+use stmf::traffic::{Clocked, Counters, Registry, Units};
 use stmf::{LunMap, TaskTag, Termination};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
@@ -18,7 +20,6 @@ use crate::inflight::Inflight;
 use crate::request::{
     COMMAND_BYTES, CommandHeader, Control, MANAGEMENT_BYTES, RESPONSE_BYTES, Response, managed, response,
 };
-use crate::traffic::Traffic;
 use crate::{CONTROL_QUEUE, EVENT_QUEUE};
 
 /// Indices of queues whose driver is to be interrupted.
@@ -100,7 +101,8 @@ struct Request {
     /// Bytes of data written to the guest.
     written: u64,
     is_read: bool,
-    opcode: u8,
+    clocked: Clocked,
+    lu: Option<Arc<dyn LogicalUnit>>,
 }
 
 /// The device that a guest sees: a session on one side, queues on the other.
@@ -123,7 +125,9 @@ pub struct Device {
     map: Arc<LunMap>,
     events: Events,
     tells: bool,
-    traffic: Traffic,
+    traffic: Arc<Registry>,
+    counters: Arc<Counters>,
+    unit_counters: Units,
     faults: VecDeque<Fault>,
     /// Bytes of reads under way.
     reading: u64,
@@ -132,11 +136,18 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device with so many queues of at most `queue_size` entries, on a session that commands of any kind may use.
+    /// A device with so many queues of at most `queue_size` entries, on a session that commands of any kind may use. What goes
+    /// through it counts in `traffic`, which outlives it, under the name of the target.
     ///
     /// # Errors
     /// The queue size is no power of two up to 32,768.
-    pub fn new(session: Session, queues: usize, queue_size: u16, limits: Limits) -> Result<Self, virtio_queue::Error> {
+    pub fn new(
+        session: Session,
+        queues: usize,
+        queue_size: u16,
+        limits: Limits,
+        traffic: Arc<Registry>,
+    ) -> Result<Self, virtio_queue::Error> {
         let ring = || {
             let queue = <Queue as QueueT>::new(queue_size)?;
             let open = vec![false; usize::from(queue_size)];
@@ -153,7 +164,9 @@ impl Device {
             questions: HashMap::new(),
             events: Events::new(&map),
             map,
-            traffic: Traffic::default(),
+            counters: traffic.open(session.stmf_session().id(), &session.stmf_session().nexus().target),
+            traffic,
+            unit_counters: Units::default(),
             tells: false,
             faults: VecDeque::new(),
             reading: 0,
@@ -184,7 +197,7 @@ impl Device {
     }
 
     /// Starts a queue that has been set up; carries out again what was under way when an earlier device ended.
-    pub fn start<M: GuestMemory>(&mut self, queue: usize, memory: &M, lender: &impl Lend) {
+    pub fn start<M: GuestMemory>(&mut self, now: Instant, queue: usize, memory: &M, lender: &impl Lend) {
         let Some(ring) = self.rings.get_mut(queue).filter(|ring| !ring.is_running) else { return };
         ring.queue.set_ready(true);
         if !ring.queue.is_valid(memory) {
@@ -200,7 +213,7 @@ impl Device {
             let heads = inflight.resume(queue, used.0);
             ring.queue.set_next_avail((used + Wrapping(heads.len() as u16)).0);
             for head in heads {
-                self.take(queue, head, memory, lender);
+                self.take(now, queue, head, memory, lender);
             }
         }
     }
@@ -220,7 +233,7 @@ impl Device {
     }
 
     /// Takes requests from a queue, a turn of them. Whether there are more.
-    pub fn kick<M: GuestMemory>(&mut self, queue: usize, memory: &M, lender: &impl Lend) -> bool {
+    pub fn kick<M: GuestMemory>(&mut self, now: Instant, queue: usize, memory: &M, lender: &impl Lend) -> bool {
         if queue == EVENT_QUEUE {
             self.deliver_events(memory);
             return false;
@@ -239,7 +252,7 @@ impl Device {
                 }
                 let Some(head) = self.pop(queue, memory) else { break };
                 left -= 1;
-                self.take(queue, head, memory, lender);
+                self.take(now, queue, head, memory, lender);
             }
             let Some(ring) = self.rings.get_mut(queue).filter(|ring| ring.is_running) else { return false };
             match (left, ring.queue.enable_notification(memory)) {
@@ -293,11 +306,11 @@ impl Device {
     }
 
     /// Carries results to the guest.
-    pub fn run<M: GuestMemory>(&mut self, memory: &M) {
+    pub fn run<M: GuestMemory>(&mut self, now: Instant, memory: &M) {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Data { tag, offset, data } => self.data(memory, tag, offset, &data),
-                Event::Done { tag, outcome } => self.done(memory, tag, outcome),
+                Event::Done { tag, outcome } => self.done(now, memory, tag, outcome),
                 Event::Managed { tag, response } => {
                     if let Some(lun) = self.questions.remove(&tag) {
                         self.events.attention(lun, response);
@@ -337,11 +350,6 @@ impl Device {
         self.session.termination()
     }
 
-    /// What has gone through the device.
-    pub fn traffic(&self) -> Traffic {
-        Traffic { queue_depth: self.requests.len() as u64, ..self.traffic }
-    }
-
     /// The framework's side of the session.
     pub fn session(&self) -> &Session {
         &self.session
@@ -373,7 +381,7 @@ impl Device {
     }
 
     /// Begins a request.
-    fn take<M: GuestMemory>(&mut self, queue: usize, head: u16, memory: &M, lender: &impl Lend) {
+    fn take<M: GuestMemory>(&mut self, now: Instant, queue: usize, head: u16, memory: &M, lender: &impl Lend) {
         let Some(ring) = self.rings.get_mut(queue) else { return };
         match ring.open.get_mut(usize::from(head)) {
             Some(open @ false) => *open = true,
@@ -387,7 +395,7 @@ impl Device {
         }
         let begun = Chain::walk(memory, table, size, head).and_then(|chain| match queue {
             CONTROL_QUEUE => self.control(memory, head, chain),
-            _ => self.command(memory, lender, queue, head, chain),
+            _ => self.command(now, memory, lender, queue, head, chain),
         });
         if let Err(error) = begun {
             self.fault(Fault::Chain { queue, error });
@@ -396,6 +404,7 @@ impl Device {
 
     fn command<M: GuestMemory>(
         &mut self,
+        now: Instant,
         memory: &M,
         lender: &impl Lend,
         queue: usize,
@@ -424,6 +433,12 @@ impl Device {
                 return Ok(());
             }
         };
+        let lu = self.session.lun_map().find(lun).map(|entry| Arc::clone(&entry.lu));
+        self.counters.begin();
+        if let Some(lu) = &lu {
+            self.unit_counters.of(&self.traffic, lu).begin();
+        }
+        let clocked = Clocked::new(header.cdb(), now);
         let tag = self.session.submit(Command {
             lun,
             cdb: header.cdb().to_vec(),
@@ -433,11 +448,10 @@ impl Device {
             pieces: true,
         });
         let id = (lun, header.id);
-        let opcode = header.cdb().first().copied().unwrap_or_default();
         let (expected, is_read) = (data_in.max(data_out), data_in > 0);
         self.ids.insert(id, tag);
         self.reading += data_in;
-        self.requests.insert(tag, Request { place, id, expected, written: 0, is_read, opcode });
+        self.requests.insert(tag, Request { place, id, expected, written: 0, is_read, clocked, lu });
         Ok(())
     }
 
@@ -511,12 +525,12 @@ impl Device {
         }
     }
 
-    fn done<M: GuestMemory>(&mut self, memory: &M, tag: TaskTag, outcome: Option<Outcome>) {
+    fn done<M: GuestMemory>(&mut self, now: Instant, memory: &M, tag: TaskTag, outcome: Option<Outcome>) {
         let Some(request) = self.requests.remove(&tag) else { return };
         if self.ids.get(&request.id) == Some(&tag) {
             self.ids.remove(&request.id);
         }
-        let Request { place, expected, written, is_read, opcode, .. } = request;
+        let Request { place, expected, written, is_read, clocked, lu, .. } = request;
         if is_read {
             self.reading = self.reading.saturating_sub(expected);
         }
@@ -525,12 +539,18 @@ impl Device {
                 let moved = if is_read { written } else { outcome.data_length.min(expected) };
                 let residual = u32::try_from(expected - moved).unwrap_or(u32::MAX);
                 let overran = outcome.is_good() && outcome.data_length > expected;
-                self.traffic.count(opcode, moved, Some(outcome.status));
+                clocked.complete(&self.counters, moved, outcome.status, now);
+                if let Some(lu) = &lu {
+                    clocked.complete(self.unit_counters.of(&self.traffic, lu), moved, outcome.status, now);
+                }
                 let code = if overran { Response::OVERRUN } else { Response::OK };
                 response(code, outcome.status, &outcome.sense_bytes, residual)
             }
             None => {
-                self.traffic.count(opcode, 0, None);
+                self.counters.end(1);
+                if let Some(lu) = &lu {
+                    self.unit_counters.of(&self.traffic, lu).end(1);
+                }
                 response(Response::ABORTED, Status::GOOD, &[], 0)
             }
         };
@@ -600,5 +620,13 @@ impl Device {
                 Err(error) => self.fault(Fault::Chain { queue: EVENT_QUEUE, error }),
             }
         }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // The session, which ends right after, gives its commands no end that could be counted.
+        self.unit_counters.leave(&self.traffic);
+        self.traffic.close(self.session.stmf_session().id());
     }
 }

@@ -24,13 +24,11 @@ mod device;
 mod events;
 mod inflight;
 mod request;
-mod traffic;
 
 pub use chain::{ChainError, Lend};
 pub use device::{Device, Fault, Limits, Signals};
 pub use inflight::Inflight;
 pub use request::{CDB_BYTES, SENSE_BYTES};
-pub use traffic::Traffic;
 
 /// The control queue (virtio 1.2, 5.6.2): task management.
 pub const CONTROL_QUEUE: usize = 0;

@@ -149,7 +149,7 @@ impl Port {
             })
             .map_err(|error| error.to_string())?;
         self.nexuses.insert(session.id(), id);
-        self.session_traffic.insert(session.id(), super::Traffic::default());
+        self.session_counters.insert(session.id(), self.traffic.open(session.id(), &self.target));
         remote.session = Some(session);
         let port_name = remote.port.port_name;
         self.tell(PortEvent::LoggedIn(port_name));
@@ -222,11 +222,12 @@ impl Port {
         let port_name = remote.port.port_name;
         let nexus = session.id();
         self.nexuses.remove(&nexus);
-        self.session_traffic.remove(&nexus);
         if !is_active(Mutation::FcTasksKept) {
             self.drop_tasks(now, nexus);
             self.bursts.forget(id);
         }
+        self.session_counters.remove(&nexus);
+        self.traffic.close(nexus);
         session.close();
         self.tell(PortEvent::LoggedOut { port_name, reason });
     }

@@ -9,7 +9,6 @@ mod tasks;
 mod traffic;
 
 pub use info::{PortEvent, PortInfo, PortState, PortType, RemoteInfo};
-pub use traffic::Traffic;
 
 use bytes::Bytes;
 use scsi_core::ProtocolId;
@@ -22,6 +21,7 @@ use stmf::provider::hba::{
     ExchangeId, Hba, HbaControl, HbaEvent, HbaLevel, HbaRequest, Link, LinkService, PortId, RemotePort,
 };
 use stmf::provider::{LogicalUnit, PortError, Segments, StoreCompletion, StoreDone, StoreRequest, TargetPort};
+use stmf::traffic::{Counters, Registry, Units};
 use stmf::{NexusId, Stmf, StmfError, TargetInfo, TaskTag, Termination};
 
 use crate::engine::{Engine, EngineConfig, EngineStatistics};
@@ -193,8 +193,9 @@ pub struct Port {
     bursts: Bursts,
     stores: VecDeque<StoreJob>,
     events: VecDeque<PortEvent>,
-    traffic: Traffic,
-    session_traffic: HashMap<NexusId, Traffic>,
+    traffic: Registry,
+    session_counters: HashMap<NexusId, Arc<Counters>>,
+    unit_counters: Units,
     next_request: u64,
 }
 
@@ -247,8 +248,9 @@ impl Port {
             bursts,
             stores: VecDeque::new(),
             events: VecDeque::new(),
-            traffic: Traffic::default(),
-            session_traffic: HashMap::new(),
+            traffic: Registry::default(),
+            session_counters: HashMap::new(),
+            unit_counters: Units::default(),
             next_request: 1,
         })
     }

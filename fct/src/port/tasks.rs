@@ -13,6 +13,7 @@ use stmf::provider::{
     Completion, Disturbance, Effect, Effects, LogicalUnit, LuTask, Segments, StoreOp, StoreRequest,
     TaskManagementRequest,
 };
+use stmf::traffic::{Clocked, Counters};
 use stmf::{NexusId, TaskId, TaskTag};
 
 use super::{Asked, MAX_STRANGERS, Port, StoreJob, segments};
@@ -29,7 +30,7 @@ pub(super) struct Task {
     remote: PortId,
     lun: Lun,
     lu: Option<Arc<dyn LogicalUnit>>,
-    opcode: u8,
+    clocked: Clocked,
     data_in: u32,
     data_out: u32,
     /// Bytes sent.
@@ -40,12 +41,6 @@ pub(super) struct Task {
     wanted: VecDeque<(u32, u32)>,
     receiving: bool,
     queued: bool,
-}
-
-impl Task {
-    pub(super) fn nexus(&self) -> NexusId {
-        self.nexus
-    }
 }
 
 /// A unit attention that a response tells, until the exchange is over.
@@ -111,7 +106,7 @@ impl Port {
             remote: from,
             lun: command.lun,
             lu: None,
-            opcode: command.cdb.first().copied().unwrap_or(0),
+            clocked: Clocked::new(&command.cdb, now),
             data_in,
             data_out,
             sent: 0,
@@ -133,6 +128,12 @@ impl Port {
         let lu = session.submit(task, &mut effects);
         if let Some(task) = self.tasks.get_mut(&tag) {
             task.lu = lu.clone();
+        }
+        if let Some(counters) = self.session_counters.get(&session.id()) {
+            counters.begin();
+        }
+        if let Some(lu) = &lu {
+            self.unit_counters.of(&self.traffic, lu).begin();
         }
         self.take_effects(now, lu.as_ref(), effects);
     }
@@ -238,7 +239,7 @@ impl Port {
             Effect::SendData { task, offset, data } => self.send(now, task.tag, offset, data),
             Effect::Complete(completion) => self.complete(now, lu, &completion),
             Effect::Aborted { task, report } => {
-                let Some(_) = self.remove_task(task.tag) else { return };
+                let Some(_) = self.abandon_task(task.tag) else { return };
                 // Aborted by ABTS, the end of that is its answer.
                 if self.managing.contains_key(&TaskTag(task.tag.0 | ABORT)) {
                     return;
@@ -349,6 +350,7 @@ impl Port {
             return;
         };
         if self.managing.contains_key(&TaskTag(tag.0 | ABORT)) {
+            self.count_end(&task);
             // The initiator asked for no answer any more: what it would have told is still to be told.
             if let (Some(code), Some(session)) = (attention, self.session(task.nexus)) {
                 session.restore_attention(task.lun, code);
@@ -358,9 +360,14 @@ impl Port {
         if let Some(code) = attention {
             self.remember(Told { exchange: ExchangeId(tag.0), nexus: task.nexus, lun: task.lun, code });
         }
-        self.traffic.count(task.opcode, completion.data_length, completion.status);
-        if let Some(traffic) = self.session_traffic.get_mut(&task.nexus) {
-            traffic.count(task.opcode, completion.data_length, completion.status);
+        let count = |counters: &Counters| {
+            task.clocked.complete(counters, completion.data_length, completion.status, now);
+        };
+        if let Some(counters) = self.session_counters.get(&task.nexus) {
+            count(counters);
+        }
+        if let Some(lu) = &task.lu {
+            count(self.unit_counters.of(&self.traffic, lu));
         }
         let expected = u64::from(if task.data_in > 0 { task.data_in } else { task.data_out });
         let moved = completion.data_length;
@@ -386,7 +393,7 @@ impl Port {
         let Some(response) = session.managed(tag, response) else { return };
         let Some(Managing { exchange, .. }) = self.managing.remove(&tag) else { return };
         if tag.0 & ABORT != 0 {
-            self.remove_task(TaskTag(tag.0 & !ABORT));
+            self.abandon_task(TaskTag(tag.0 & !ABORT));
             return self.lower(now, HbaRequest::AbortDone(exchange));
         }
         let (code, additional) = match response {
@@ -418,7 +425,7 @@ impl Port {
         let mut gone: Vec<TaskTag> = gone.collect();
         gone.sort_unstable_by_key(|tag| tag.0);
         for tag in gone {
-            self.remove_task(tag);
+            self.abandon_task(tag);
             self.lower(now, HbaRequest::Terminate(ExchangeId(tag.0)));
         }
         let managing = self.managing.iter().filter(|(_, managing)| managing.nexus == nexus);
@@ -440,6 +447,22 @@ impl Port {
             remote.tasks = remote.tasks.saturating_sub(1);
         }
         Some(task)
+    }
+
+    /// The same for a command that ends without a status.
+    fn abandon_task(&mut self, tag: TaskTag) -> Option<Task> {
+        let task = self.remove_task(tag)?;
+        self.count_end(&task);
+        Some(task)
+    }
+
+    fn count_end(&mut self, task: &Task) {
+        if let Some(counters) = self.session_counters.get(&task.nexus) {
+            counters.end(1);
+        }
+        if let Some(lu) = &task.lu {
+            self.unit_counters.of(&self.traffic, lu).end(1);
+        }
     }
 
     fn session(&self, nexus: NexusId) -> Option<Arc<stmf::Session>> {

@@ -13,8 +13,8 @@ use stmf::provider::{
 
 use super::tasks::Ended;
 use super::timers::Timer;
-use super::{LuTraffic, SessionKey, StoreJob, StoreTicket, Worker};
-use crate::traffic::{Clocked, Counters};
+use super::{SessionKey, StoreJob, StoreTicket, Worker};
+use stmf::traffic::{Clocked, Counters};
 
 impl Worker {
     /// Carries out what `lu` wished, in order; wishes for nexuses of other workers go to their mailboxes. `home` is the
@@ -121,34 +121,9 @@ impl Worker {
         }
     }
 
-    /// This worker's counters of a unit. Most commands are for the unit of the one before.
+    /// This worker's counters of a unit.
     pub(super) fn lu_counters(&mut self, lu: &Arc<dyn LogicalUnit>) -> &Counters {
-        let address = Arc::as_ptr(lu).cast::<()>() as usize;
-        if self.last_lu.0 != address {
-            self.last_lu = (address, self.find_lu_counters(address, lu));
-        }
-        &self.last_lu.1
-    }
-
-    #[cold]
-    fn find_lu_counters(&mut self, address: usize, lu: &Arc<dyn LogicalUnit>) -> Arc<Counters> {
-        // What is kept weakly keeps its place in memory: an address means one unit.
-        if let Some(known) = self.lu_traffic.get(&address) {
-            return Arc::clone(&known.counters);
-        }
-        let registry = self.provider.traffic_registry();
-        if self.lu_traffic.len().is_power_of_two() {
-            self.lu_traffic.retain(|_, known| {
-                let lives = known.lu.strong_count() > 0;
-                if !lives {
-                    registry.forget_lu(&known.counters);
-                }
-                lives
-            });
-        }
-        let counters = registry.add_lu(lu.guid());
-        self.lu_traffic.insert(address, LuTraffic { lu: Arc::downgrade(lu), counters: Arc::clone(&counters) });
-        counters
+        self.units.of(self.provider.traffic_registry(), lu)
     }
 
     fn disturb(&mut self, now: Instant, key: SessionKey, task: TaskId, disturbance: Disturbance) {

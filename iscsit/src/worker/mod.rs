@@ -9,7 +9,7 @@ mod timers;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,9 +23,9 @@ use crate::inbox::{Inbox, InboxSink, Letter, Waker};
 use crate::notice::Notice;
 use crate::provider::Provider;
 use crate::session_map::{SessionName, WorkerId};
-use crate::traffic::Counters;
 use login::LoginStage;
 use session::SessionEntry;
+use stmf::traffic::Units;
 use timers::{Timer, Timers};
 
 new_key_type! {
@@ -156,16 +156,8 @@ pub struct Worker {
     /// The time of the last call that told it.
     now: Option<Instant>,
     shutting_down: bool,
-    /// Counters of units by where they are in memory.
-    lu_traffic: HashMap<usize, LuTraffic>,
-    /// Those of the unit that was counted last; before the first, some of no unit.
-    last_lu: (usize, Arc<Counters>),
-}
-
-/// The counters of a unit at one worker.
-struct LuTraffic {
-    lu: Weak<dyn LogicalUnit>,
-    counters: Arc<Counters>,
+    /// Counters of units.
+    units: Units,
 }
 
 /// A connection as its driver's socket.
@@ -220,8 +212,7 @@ impl Worker {
             touched: Vec::new(),
             now: None,
             shutting_down: false,
-            lu_traffic: HashMap::new(),
-            last_lu: (0, Arc::default()),
+            units: Units::default(),
         }
     }
 

@@ -18,7 +18,7 @@ use super::timers::Timer;
 use super::{ConnectionId, SessionKey, Stage, StoreJob, Worker, WorkerEvent};
 use crate::notice::Notice;
 use crate::session_map::SessionName;
-use crate::traffic::{Clocked, Counters, Direction};
+use stmf::traffic::{Clocked, Counters, Direction};
 
 /// Marks the tag of a request that the worker itself makes, on behalf of the protocol: its answer goes nowhere.
 const OWN_REQUEST: u64 = 1 << 63;

@@ -7,7 +7,7 @@ use iscsi_proto::target::TaskHandle;
 use stmf::TaskTag;
 use stmf::provider::{LogicalUnit, Segments};
 
-use crate::traffic::{Clocked, Direction};
+use stmf::traffic::{Clocked, Direction};
 
 /// A task between the protocol and its logical unit.
 pub(super) struct Task {

@@ -309,14 +309,14 @@ impl Latency {
     }
 }
 
-impl From<iscsit::traffic::Latency> for Latency {
-    fn from(latency: iscsit::traffic::Latency) -> Self {
+impl From<stmf::traffic::Latency> for Latency {
+    fn from(latency: stmf::traffic::Latency) -> Self {
         Self { counts: latency.counts.to_vec(), sum_ns: u64::try_from(latency.sum.as_nanos()).unwrap_or(u64::MAX) }
     }
 }
 
-impl From<iscsit::traffic::Traffic> for Traffic {
-    fn from(traffic: iscsit::traffic::Traffic) -> Self {
+impl From<stmf::traffic::Traffic> for Traffic {
+    fn from(traffic: stmf::traffic::Traffic) -> Self {
         Self {
             reads: traffic.reads,
             writes: traffic.writes,

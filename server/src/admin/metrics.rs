@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::api::LuInfo;
 use super::engine::Engine;
 use super::live::{Latency, ObjectState, SessionInfo, Statistics, Traffic};
-use iscsit::traffic::{LATENCY_BOUNDS, latency_bound};
+use stmf::traffic::{LATENCY_BOUNDS, latency_bound};
 
 /// Connections served at a time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 16;

@@ -122,21 +122,16 @@ impl Live for Host {
     }
 
     fn statistics(&self) -> Statistics {
-        let report = self.provider.traffic();
-        let fibre_channel = self.fc_traffic();
+        let mut report = self.provider.traffic();
+        self.fc_traffic().into_iter().for_each(|other| report.add(other));
+        #[cfg(feature = "vhost-user")]
+        self.vhost.traffic().into_iter().for_each(|other| report.add(other));
         let name = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
-        let mut statistics = Statistics {
+        Statistics {
             lus: report.lus.into_iter().map(|(guid, traffic)| (name(guid), traffic.into())).collect(),
             targets: report.targets.into_iter().map(|(target, traffic)| (target, traffic.into())).collect(),
             sessions: report.sessions.into_iter().map(|(session, traffic)| (session, traffic.into())).collect(),
-        };
-        #[cfg(feature = "vhost-user")]
-        let fibre_channel = fibre_channel.into_iter().chain(self.vhost.traffic());
-        for (target, traffic, sessions) in fibre_channel {
-            statistics.targets.insert(target, traffic);
-            statistics.sessions.extend(sessions);
         }
-        statistics
     }
 
     fn troubles(&self) -> Vec<String> {

@@ -6,8 +6,8 @@ mod runner;
 
 use super::Host;
 use super::seen::Seen;
+use crate::admin::LiveError;
 use crate::admin::fibre_channel::FcPortInfo;
-use crate::admin::{LiveError, Traffic};
 use crate::audit::AuditLog;
 use crate::driver::Blocking;
 use crate::fc::{FcDrivers, FcPort};
@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stmf::Stmf;
 use stmf::provider::hba::Wwn;
+use stmf::traffic::TrafficReport;
 
 /// What threads of adapters need of the server.
 #[derive(Clone)]
@@ -108,9 +109,6 @@ impl FcPorts {
     }
 }
 
-/// What has gone through a target, by name, and through its sessions.
-pub(super) type TargetTraffic = (String, Traffic, Vec<(u64, Traffic)>);
-
 impl Host {
     /// Opens the adapters of the configuration and follows its changes. Called when logical units are up, so that an
     /// initiator which logs in misses none.
@@ -161,13 +159,13 @@ impl Host {
         ports.values().map(info).collect()
     }
 
-    /// What has gone through the targets and sessions of Fibre Channel.
-    pub(super) fn fc_traffic(&self) -> Vec<TargetTraffic> {
+    /// What has gone through the targets and sessions of Fibre Channel, and the units that they use.
+    pub(super) fn fc_traffic(&self) -> Vec<TrafficReport> {
         let ports = self.fc.lock();
         let runners = ports.values().filter_map(|entry| entry.runner.as_ref().ok());
         let traffic = runners.filter_map(|runner| {
             runner.call(|role, _| match role {
-                Role::Target(port) => Some(report::traffic(port)),
+                Role::Target(port) => Some(port.traffic()),
                 Role::Initiator(_) => None,
             })?
         });

@@ -1,7 +1,6 @@
 //! What lists show of an adapter.
 
 use super::runner::{Role, Runner};
-use crate::admin::Traffic;
 use crate::admin::fibre_channel::{FcAdapterInfo, FcLinkStatistics, FcRemoteInfo};
 use crate::fc::{FcMode, FcPort};
 use fct::{Port, PortInfo};
@@ -78,20 +77,4 @@ fn of_target(port: &Port) -> FcAdapterInfo {
         remotes: remotes.into_iter().map(remote).collect(),
         ..words(details, statistics)
     }
-}
-
-/// What has gone through a target and its sessions.
-pub(super) fn traffic(port: &Port) -> super::TargetTraffic {
-    let all = |traffic: fct::Traffic| Traffic {
-        reads: traffic.reads,
-        writes: traffic.writes,
-        read_bytes: traffic.read_bytes,
-        written_bytes: traffic.written_bytes,
-        errors: traffic.errors,
-        others: traffic.others,
-        queue_depth: traffic.queue_depth,
-        ..Traffic::default()
-    };
-    let sessions = port.session_traffic().map(|(id, traffic)| (id.0, all(traffic))).collect();
-    (port.name().to_owned(), all(port.traffic()), sessions)
 }

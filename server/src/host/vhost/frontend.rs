@@ -79,11 +79,6 @@ impl Frontend {
         Arc::clone(&self.gate)
     }
 
-    /// What has gone through the session, and the session's number.
-    pub(super) fn traffic(&self) -> (u64, vhost_scsi::Traffic) {
-        (self.device.session().stmf_session().nexus().id.0, self.device.traffic())
-    }
-
     /// Queues that were stopped because they make no sense.
     pub(super) fn faults(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.device.poll_fault()).map(|fault| fault.to_string()).collect()
@@ -107,7 +102,7 @@ impl Frontend {
     pub(super) fn serve(&mut self, queue: usize) -> bool {
         let is_up = self.rings.get(queue).is_some_and(|ring| ring.is_started && ring.is_enabled);
         match &self.memory {
-            Some(memory) if is_up => self.device.kick(queue, &*memory.guest, memory),
+            Some(memory) if is_up => self.device.kick(Instant::now(), queue, &*memory.guest, memory),
             _ => false,
         }
     }
@@ -134,7 +129,7 @@ impl Frontend {
             }
         }
         if let Some(memory) = &self.memory {
-            self.device.run(&*memory.guest);
+            self.device.run(Instant::now(), &*memory.guest);
             for queue in self.device.take_signals(&*memory.guest) {
                 if let Some(ring) = self.rings.get(queue) {
                     ring.interrupt();
@@ -155,7 +150,7 @@ impl Frontend {
 
     fn start(&mut self, queue: usize) {
         let Some(memory) = &self.memory else { return };
-        self.device.start(queue, &*memory.guest, memory);
+        self.device.start(Instant::now(), queue, &*memory.guest, memory);
         self.rings[queue].is_started = true;
         self.rings[queue].interrupt();
         // What was put there before is there without a kick.

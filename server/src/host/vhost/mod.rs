@@ -5,8 +5,8 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
-use super::fc::{Surroundings, TargetTraffic};
-use crate::admin::{LocalPort, Traffic};
+use super::fc::Surroundings;
+use crate::admin::LocalPort;
 use crate::audit;
 use crate::driver::{BlockingJob, Flood, Wake};
 use crate::unix_socket;
@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use stmf::traffic::{Registry, TrafficReport};
 use stmf::{StmfError, TargetInfo, Termination};
 use vhost::vhost_user::BackendReqHandler;
 use vhost_scsi::{Device, Limits};
@@ -103,36 +104,19 @@ impl VhostPorts {
         self.lock().values().map(info).collect()
     }
 
-    /// What has gone through the ports and their sessions.
-    pub(super) fn traffic(&self) -> Vec<TargetTraffic> {
-        let ports = self.lock();
-        let open = ports.iter().filter_map(|(target, entry)| Some((target, entry.runner.as_ref().ok()?)));
-        let traffic = open.map(|(target, runner)| {
-            let counted = *runner.shared.counted();
-            let (id, now) = counted.session.unzip();
-            let now = now.unwrap_or_default();
-            let session = id.map(|id| (id, traffic(now)));
-            (target.clone(), traffic(now.with(counted.earlier)), session.into_iter().collect())
-        });
-        traffic.collect()
+    /// What has gone through the ports, their sessions and the units that they use.
+    pub(super) fn traffic(&self) -> Vec<TrafficReport> {
+        let report = |(target, entry): (&String, &Entry)| {
+            let mut report = entry.runner.as_ref().ok()?.shared.traffic.report();
+            report.targets.entry(target.clone()).or_default();
+            Some(report)
+        };
+        self.lock().iter().filter_map(report).collect()
     }
 
     /// Closes all: guests find their disks gone until the sockets are back.
     pub(super) fn shut_down(&self) {
         std::mem::take(&mut *self.lock());
-    }
-}
-
-fn traffic(counted: vhost_scsi::Traffic) -> Traffic {
-    Traffic {
-        reads: counted.reads,
-        writes: counted.writes,
-        others: counted.others,
-        read_bytes: counted.read_bytes,
-        written_bytes: counted.written_bytes,
-        errors: counted.errors,
-        queue_depth: counted.queue_depth,
-        ..Traffic::default()
     }
 }
 
@@ -144,28 +128,13 @@ struct Runner {
 struct Shared {
     wake: Arc<Wake>,
     stop: AtomicBool,
-    counted: Mutex<Counted>,
-}
-
-/// What has gone through a port.
-#[derive(Clone, Copy, Default)]
-struct Counted {
-    /// Through sessions that have ended.
-    earlier: vhost_scsi::Traffic,
-    /// Through the one that there is.
-    session: Option<(u64, vhost_scsi::Traffic)>,
-}
-
-impl Shared {
-    fn counted(&self) -> MutexGuard<'_, Counted> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    traffic: Arc<Registry>,
 }
 
 impl Runner {
     fn start(port: &VhostPort, surroundings: &Surroundings) -> io::Result<Self> {
-        let (stop, counted) = (AtomicBool::new(false), Mutex::default());
-        let shared = Arc::new(Shared { wake: Arc::new(Wake::new()?), stop, counted });
+        let (wake, stop) = (Arc::new(Wake::new()?), AtomicBool::new(false));
+        let shared = Arc::new(Shared { wake, stop, traffic: Arc::default() });
         let socket = Socket::bind(&port.path)?;
         let info = TargetInfo {
             name: port.target.clone(),
@@ -178,7 +147,7 @@ impl Runner {
         let (run, surroundings, port) = (Arc::clone(&shared), surroundings.clone(), port.clone());
         let thread = thread::Builder::new().name("lunette-vhost".into()).spawn(move || {
             let on_failure = Arc::clone(&surroundings.on_failure);
-            let mut turns = Turns::new(port, target, socket, surroundings, Arc::clone(&run.wake));
+            let mut turns = Turns::new(port, target, socket, surroundings, &run);
             if catch_unwind(AssertUnwindSafe(|| turns.run(&run))).is_err() {
                 on_failure();
             }
@@ -240,6 +209,7 @@ struct Turns {
     socket: Socket,
     surroundings: Surroundings,
     wake: Arc<Wake>,
+    traffic: Arc<Registry>,
     monitor: Option<Monitor>,
     /// What may still write to the memory of the monitor before: the next one may have the same.
     leaving: Option<Arc<Gate>>,
@@ -249,9 +219,19 @@ struct Turns {
 }
 
 impl Turns {
-    fn new(port: VhostPort, target: Port, socket: Socket, surroundings: Surroundings, wake: Arc<Wake>) -> Self {
-        let messages = Flood::new(10, Duration::from_secs(10));
-        Self { port, target, socket, surroundings, wake, monitor: None, leaving: None, hungry: Vec::new(), messages }
+    fn new(port: VhostPort, target: Port, socket: Socket, surroundings: Surroundings, shared: &Shared) -> Self {
+        Self {
+            port,
+            target,
+            socket,
+            surroundings,
+            wake: Arc::clone(&shared.wake),
+            traffic: Arc::clone(&shared.traffic),
+            monitor: None,
+            leaving: None,
+            hungry: Vec::new(),
+            messages: Flood::new(10, Duration::from_secs(10)),
+        }
     }
 
     fn run(&mut self, shared: &Shared) {
@@ -261,7 +241,6 @@ impl Turns {
                 return self.close();
             }
             let more = self.turn(is_woken);
-            self.count(shared);
             let wait = (more || !shared.wake.may_sleep()).then_some(Duration::ZERO);
             let ready = self.sleep(wait);
             for what in ready {
@@ -285,18 +264,6 @@ impl Turns {
         while self.is_leaving() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    fn count(&self, shared: &Shared) {
-        let mut counted = shared.counted();
-        let now = self.monitor.as_ref().map(|monitor| monitor.lock().traffic());
-        if let Some((id, traffic)) = counted.session
-            && now.is_none_or(|(now, _)| now != id)
-        {
-            let Counted { earlier, .. } = *counted;
-            counted.earlier = earlier.with(vhost_scsi::Traffic { queue_depth: 0, ..traffic });
-        }
-        counted.session = now;
     }
 
     /// Does what can be done now; `true` if there is more at once.
@@ -366,7 +333,7 @@ impl Turns {
             // One machine at a time: it is always the same initiator port, whose reservations outlast a connection.
             let session = self.target.open_as(&self.port.initiator, 0, Box::new(move || wake.wake()));
             let session = session.map_err(|error| error.to_string())?;
-            let device = Device::new(session, QUEUES, QUEUE_SIZE, Limits::default());
+            let device = Device::new(session, QUEUES, QUEUE_SIZE, Limits::default(), Arc::clone(&self.traffic));
             let socket = stream.try_clone().map_err(|error| error.to_string())?;
             Ok((device.map_err(|error| error.to_string())?, socket))
         });

@@ -1,16 +1,19 @@
 //! What goes through sessions, targets and logical units: counts, bytes, how long commands took, how many are under way.
 //!
-//! Every set of counters has one writer, the thread of a worker, which needs no locked instruction for it; readers add the
-//! sets up and see them a little late.
+//! A port provider keeps a [`Registry`], opens counters in it for each session, and finds those of units by [`Units`]. Every
+//! set of counters has one writer, the thread that drives the session, which needs no locked instruction for it; readers
+//! add the sets up and see them a little late.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use scsi_core::Status;
-use stmf::NexusId;
+
+use crate::NexusId;
+use crate::provider::LogicalUnit;
 
 /// How many bounds latency is counted by; one more count has what took longer.
 pub const LATENCY_BOUNDS: usize = 16;
@@ -61,15 +64,18 @@ impl Histogram {
 
 /// What a command does with data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
+    /// READ, in all lengths.
     Read,
+    /// WRITE and WRITE AND VERIFY, in all lengths.
     Write,
+    /// Anything else.
     Other,
 }
 
 impl Direction {
-    /// By its operation code: READ, WRITE and WRITE AND VERIFY in all their lengths.
-    pub(crate) fn of(cdb: &[u8]) -> Self {
+    /// By its operation code.
+    pub fn of(cdb: &[u8]) -> Self {
         match cdb.first() {
             Some(0x08 | 0x28 | 0xa8 | 0x88) => Self::Read,
             Some(0x0a | 0x2a | 0xaa | 0x8a | 0x2e | 0xae | 0x8e) => Self::Write,
@@ -78,10 +84,10 @@ impl Direction {
     }
 }
 
-/// The counters of one session, or of one unit at one worker; alone on their cache lines.
+/// The counters of one session, or of one unit at one thread; alone on their cache lines.
 #[derive(Default)]
 #[repr(align(128))]
-pub(crate) struct Counters {
+pub struct Counters {
     reads: Count,
     writes: Count,
     others: Count,
@@ -95,16 +101,18 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn begin(&self) {
+    /// A command began.
+    pub fn begin(&self) {
         self.begun.add(1);
     }
 
     /// So many commands ended without an answer.
-    pub(crate) fn end(&self, count: u64) {
+    pub fn end(&self, count: u64) {
         self.ended.add(count);
     }
 
-    pub(crate) fn complete(&self, direction: Direction, bytes: u64, status: Status, time: Duration) {
+    /// A command ended with a status after `time`; it moved so many bytes.
+    pub fn complete(&self, direction: Direction, bytes: u64, status: Status, time: Duration) {
         self.ended.add(1);
         if status != Status::GOOD {
             self.errors.add(1);
@@ -198,6 +206,15 @@ impl Traffic {
     }
 }
 
+impl TrafficReport {
+    /// Adds the targets, sessions and units of another provider.
+    pub fn add(&mut self, other: Self) {
+        self.sessions.extend(other.sessions);
+        other.targets.into_iter().for_each(|(name, traffic)| self.targets.entry(name).or_default().add(&traffic));
+        other.lus.into_iter().for_each(|(guid, traffic)| self.lus.entry(guid).or_default().add(&traffic));
+    }
+}
+
 /// All that goes through a provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrafficReport {
@@ -209,9 +226,9 @@ pub struct TrafficReport {
     pub lus: BTreeMap<[u8; 16], Traffic>,
 }
 
-/// Where the counters of all workers are found.
+/// Where the counters of a provider are found.
 #[derive(Default)]
-pub(crate) struct Registry(Mutex<Inner>);
+pub struct Registry(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -224,27 +241,28 @@ struct Inner {
 }
 
 impl Registry {
-    pub(crate) fn open(&self, nexus: NexusId, target: &str) -> Arc<Counters> {
+    /// Counters of a session of this target that begins.
+    pub fn open(&self, nexus: NexusId, target: &str) -> Arc<Counters> {
         let counters = Arc::default();
         self.lock().sessions.insert(nexus, (target.to_owned(), Arc::clone(&counters)));
         counters
     }
 
     /// The session has ended: its target keeps what went through it.
-    pub(crate) fn close(&self, nexus: NexusId) {
+    pub fn close(&self, nexus: NexusId) {
         let mut inner = self.lock();
         if let Some((target, counters)) = inner.sessions.remove(&nexus) {
             inner.past.entry(target).or_default().add(&Traffic { queue_depth: 0, ..counters.read() });
         }
     }
 
-    pub(crate) fn add_lu(&self, guid: [u8; 16]) -> Arc<Counters> {
+    fn add_lu(&self, guid: [u8; 16]) -> Arc<Counters> {
         let counters = Arc::default();
         self.lock().lus.push((guid, Arc::clone(&counters)));
         counters
     }
 
-    pub(crate) fn forget_lu(&self, counters: &Arc<Counters>) {
+    fn forget_lu(&self, counters: &Arc<Counters>) {
         let mut inner = self.lock();
         if let Some(at) = inner.lus.iter().position(|(_, other)| Arc::ptr_eq(other, counters)) {
             let (guid, counters) = inner.lus.swap_remove(at);
@@ -252,7 +270,8 @@ impl Registry {
         }
     }
 
-    pub(crate) fn report(&self) -> TrafficReport {
+    /// All of it, added up.
+    pub fn report(&self) -> TrafficReport {
         let inner = self.lock();
         let mut report =
             TrafficReport { targets: inner.past.clone(), lus: inner.past_lus.clone(), ..TrafficReport::default() };
@@ -272,11 +291,82 @@ impl Registry {
     }
 }
 
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report().fmt(f)
+    }
+}
+
+/// The counters of units at one thread, found by where a unit is in memory.
+#[derive(Debug, Default)]
+pub struct Units {
+    known: HashMap<usize, Known>,
+    /// Those of the unit that was asked for last; before the first, some of no unit.
+    last: (usize, Arc<Counters>),
+}
+
+#[derive(Debug)]
+struct Known {
+    lu: Weak<dyn LogicalUnit>,
+    counters: Arc<Counters>,
+}
+
+impl Units {
+    /// The counters of a unit. Most commands are for the unit of the one before.
+    pub fn of(&mut self, registry: &Registry, lu: &Arc<dyn LogicalUnit>) -> &Counters {
+        let address = Arc::as_ptr(lu).cast::<()>() as usize;
+        if self.last.0 != address {
+            self.last = (address, self.find(registry, address, lu));
+        }
+        &self.last.1
+    }
+
+    #[cold]
+    fn find(&mut self, registry: &Registry, address: usize, lu: &Arc<dyn LogicalUnit>) -> Arc<Counters> {
+        // What is kept weakly keeps its place in memory: an address means one unit.
+        if let Some(known) = self.known.get(&address) {
+            return Arc::clone(&known.counters);
+        }
+        if self.known.len().is_power_of_two() {
+            self.known.retain(|_, known| {
+                let lives = known.lu.strong_count() > 0;
+                if !lives {
+                    registry.forget_lu(&known.counters);
+                }
+                lives
+            });
+        }
+        let counters = registry.add_lu(lu.guid());
+        self.known.insert(address, Known { lu: Arc::downgrade(lu), counters: Arc::clone(&counters) });
+        counters
+    }
+
+    /// The thread ends: the registry keeps the sums.
+    pub fn leave(&mut self, registry: &Registry) {
+        self.known.drain().for_each(|(_, known)| registry.forget_lu(&known.counters));
+        self.last = (0, Arc::default());
+    }
+}
+
 /// A command under way, as far as counting goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clocked {
-    pub(crate) direction: Direction,
-    pub(crate) begun: Instant,
+pub struct Clocked {
+    /// What it does with data.
+    pub direction: Direction,
+    /// When it was received.
+    pub begun: Instant,
+}
+
+impl Clocked {
+    /// A command that was received `now`.
+    pub fn new(cdb: &[u8], now: Instant) -> Self {
+        Self { direction: Direction::of(cdb), begun: now }
+    }
+
+    /// Counts that it ended with a status.
+    pub fn complete(self, counters: &Counters, bytes: u64, status: Status, now: Instant) {
+        counters.complete(self.direction, bytes, status, now.saturating_duration_since(self.begun));
+    }
 }
 
 #[cfg(test)]
