@@ -71,6 +71,8 @@ pub(crate) struct EventLoop<P: Protocol, N: Net> {
     blocking: Vec<BlockingJob>,
     /// Bytes that those write.
     blocking_bytes: usize,
+    /// Bytes received since answers were last sent.
+    unanswered_bytes: usize,
     round: u64,
     next_tick: Option<Instant>,
     shut_down: Option<Instant>,
@@ -130,6 +132,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             in_store: 0,
             blocking: Vec::new(),
             blocking_bytes: 0,
+            unanswered_bytes: 0,
             round: 0,
             next_tick: None,
             shut_down: None,
@@ -164,12 +167,17 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                 if let Some(slot) = self.run.pop_front() {
                     self.turn(slot, now);
                 }
+                if self.unanswered_bytes >= self.parts.limits.answer_after_bytes {
+                    self.settle(now);
+                }
                 if self.blocking_bytes >= self.parts.limits.hand_over_bytes {
                     self.hand_over();
                     // Where both share a processor, what has come is written while a cache still holds it.
                     thread::yield_now();
                 }
             }
+            // What streams have been answered leaves together: a send wakes a peer that sleeps, which costs more than the rest.
+            self.settle(now);
             if self.parts.protocol.poll_timeout().is_some_and(|due| due <= now) {
                 self.parts.protocol.handle_timeout(now);
                 self.settle(now);
@@ -246,8 +254,8 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         self.mail = mail;
     }
 
-    /// Polls the protocol until it has nothing to ask for, and sends what became ready.
-    fn settle(&mut self, now: Instant) {
+    /// Polls the protocol until it has nothing to ask for.
+    fn poll(&mut self, now: Instant) {
         loop {
             let mut progress = mem::take(&mut self.restless);
             while self.in_store < self.parts.limits.max_store_operations
@@ -260,12 +268,26 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                 progress = true;
                 self.act(action, now);
             }
-            if self.dirty.is_empty() && !progress {
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    /// The same, and sends what became ready.
+    fn settle(&mut self, now: Instant) {
+        self.unanswered_bytes = 0;
+        loop {
+            self.poll(now);
+            if self.dirty.is_empty() {
                 return;
             }
             let mut dirty = mem::take(&mut self.dirty);
             for slot in dirty.drain(..) {
-                self.transmit(slot, now);
+                // Not if its answers have left meanwhile.
+                if self.conns.get(slot).is_some_and(|conn| conn.dirty) {
+                    self.transmit(slot, now);
+                }
             }
             // What the transmits marked meanwhile comes behind; there is nothing in the common case.
             dirty.append(&mut self.dirty);

@@ -108,7 +108,7 @@ impl Net for Script {
     fn shut_down(&mut self, _: usize) {}
 }
 
-/// Answers each command with 4 KiB, and the stream with a MiB whenever it takes one.
+/// Answers each command with 4 KiB, and the stream with a status for each share, or a MiB whenever it takes one.
 struct Answers {
     conns: usize,
     /// Bytes that are owed to each.
@@ -146,10 +146,8 @@ impl Protocol for Answers {
     }
 
     fn handle_received(&mut self, _: Instant, conn: usize, _: Bytes) {
-        if conn > 0 || self.sends_stream {
-            self.owed[conn] += if conn > 0 { 4096 } else { MIB };
-            self.actions.push(Action::Transmit(conn));
-        }
+        self.owed[conn] += if conn > 0 { 4096 } else { COMMAND };
+        self.actions.push(Action::Transmit(conn));
     }
 
     fn is_logged_in(&self, _: usize) -> bool {
@@ -196,7 +194,10 @@ impl Protocol for Answers {
 
 /// Runs a stream beside `readers` and tells what happened.
 fn run(readers: usize, receives_stream: bool, sends_stream: bool) -> Vec<(usize, usize)> {
-    let limits = Limits::default();
+    run_with(Limits::default(), readers, receives_stream, sends_stream)
+}
+
+fn run_with(limits: Limits, readers: usize, receives_stream: bool, sends_stream: bool) -> Vec<(usize, usize)> {
     let wake = Arc::new(Wake::new().unwrap());
     let inbox = Inbox::<Answers>::new(Arc::clone(&wake));
     let pool = BlockingPool::new(&limits);
@@ -261,4 +262,32 @@ fn readers_of_4_kib_have_their_turn_after_each_share_of_a_stream_that_is_receive
     let (most, answers) = shares(&run(3, true, false), 3);
     assert!(answers.iter().all(|answers| *answers >= ROUNDS - 4), "one in each round: {answers:?}");
     assert!(most <= 2 * limits.receive_bytes_per_turn, "{most} bytes of the stream between two answers");
+}
+
+/// For each answer of the stream, how many readers were answered since its share was received.
+fn readers_answered_first(limits: Limits) -> Vec<usize> {
+    let (mut first, mut readers) = (Vec::new(), 0);
+    for (slot, bytes) in run_with(limits, 3, true, false) {
+        match (slot, bytes) {
+            (0, bytes) if bytes < 64 << 10 => first.push(readers),
+            (0, _) => readers = 0,
+            _ => readers += 1,
+        }
+    }
+    // In the first rounds connections come.
+    first.split_off(4)
+}
+
+#[test]
+fn what_a_stream_is_answered_leaves_when_all_had_their_turn() {
+    let first = readers_answered_first(Limits::default());
+    assert!(first.len() >= ROUNDS - 8 && first.iter().all(|readers| *readers == 3), "{first:?}");
+}
+
+#[test]
+fn a_stream_is_answered_sooner_when_much_came_since_the_last_answers() {
+    let mut limits = Limits::default();
+    limits.answer_after_bytes = limits.receive_bytes_per_turn;
+    let first = readers_answered_first(limits);
+    assert!(first.len() >= ROUNDS - 8 && first.iter().all(|readers| *readers == 0), "{first:?}");
 }

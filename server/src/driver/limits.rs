@@ -16,6 +16,12 @@ pub struct Limits {
     pub max_half_open: usize,
     /// Bytes taken from one connection before the next has its turn.
     pub receive_bytes_per_turn: usize,
+    /// Bytes taken from a connection in one turn from which on it counts as a stream: its answers leave with those of others
+    /// when all that were ready have had their turn, which spares peers to be woken for each. The answers of others leave at
+    /// the end of their own turn.
+    pub stream_bytes_per_turn: usize,
+    /// Bytes taken from all connections after which answers that are ready wait no longer.
+    pub answer_after_bytes: usize,
     /// Bytes handed to one connection's socket before the next has its turn.
     pub transmit_bytes_per_turn: usize,
     /// Bytes that wait in a connection's transmit queue before nothing more is asked of the protocol. What is queued is
@@ -49,6 +55,8 @@ impl Default for Limits {
             max_half_open_per_address: 128,
             max_half_open: 1024,
             receive_bytes_per_turn: 1 << 20,
+            stream_bytes_per_turn: 256 << 10,
+            answer_after_bytes: 8 << 20,
             transmit_bytes_per_turn: 2 << 20,
             transmit_queue_bytes: 256 << 10,
             hand_over_bytes: 512 << 10,

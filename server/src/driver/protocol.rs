@@ -47,7 +47,8 @@ pub(crate) enum Action<C, P> {
 
 /// A protocol without I/O that serves many connections on one thread.
 ///
-/// After each `handle_*` the driver polls store jobs and actions until there are none, then transmits.
+/// After each `handle_*` the driver polls store jobs and actions until there are none. It transmits at the end of the
+/// connection's turn or of the round.
 pub(crate) trait Protocol: Send + 'static {
     /// Names a connection.
     type Conn: Copy + Eq + Send + fmt::Debug;

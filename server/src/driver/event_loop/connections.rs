@@ -125,11 +125,6 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         self.drop_conn(slot);
     }
 
-    pub(super) fn lose_and_settle(&mut self, slot: usize, now: Instant) {
-        self.lose(slot, now);
-        self.settle(now);
-    }
-
     pub(super) fn drop_conn(&mut self, slot: usize) {
         self.net.remove(slot);
         let Some(conn) = self.conns.remove(slot) else { return };

@@ -17,8 +17,8 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
         }
         if conn.writable && conn.unsent {
             // Old answers first: they make room for what comes.
-            self.mark_dirty(slot);
-            self.settle(now);
+            self.transmit(slot, now);
+            self.poll(now);
         }
         let mut budget = self.parts.limits.receive_bytes_per_turn;
         loop {
@@ -40,6 +40,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             match self.net.receive(slot, conn.class) {
                 Ok(Received::Bytes { bytes, more, full }) => {
                     budget = budget.saturating_sub(bytes.len());
+                    self.unanswered_bytes += bytes.len();
                     self.parts.counters.received_bytes.add(bytes.len() as u64);
                     // After a hang-up the end has to be seen: no further event tells of it.
                     conn.readable = more || conn.hangup;
@@ -60,15 +61,23 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                         self.serials.remove(&conn.serial);
                         self.parts.half_open.end(conn.arrival.peer.ip(), conn.serial);
                     }
-                    self.mark_dirty(slot);
-                    self.settle(now);
+                    self.poll(now);
                 }
                 Ok(Received::Nothing) => conn.readable = false,
-                Ok(Received::End) => return self.lose_and_settle(slot, now),
+                Ok(Received::End) => return self.lose(slot, now),
                 Err(error) => {
                     tracing::debug!(peer = %conn.arrival.peer, %error, "connection lost");
-                    return self.lose_and_settle(slot, now);
+                    return self.lose(slot, now);
                 }
+            }
+        }
+        match self.parts.limits.receive_bytes_per_turn - budget {
+            0 => {}
+            received if received >= self.parts.limits.stream_bytes_per_turn => self.mark_dirty(slot),
+            // Whoever asks for little does not wait for the others' turns.
+            _ => {
+                self.transmit(slot, now);
+                self.poll(now);
             }
         }
         if self.net.release(slot)
