@@ -28,6 +28,7 @@ pub const fn latency_bound(number: usize) -> Duration {
 struct Count(AtomicU64);
 
 impl Count {
+    #[inline]
     fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
@@ -44,6 +45,7 @@ struct Histogram {
 }
 
 impl Histogram {
+    #[inline]
     fn add(&self, time: Duration) {
         // Of two numbers of 32 and 64 bits: nanoseconds in one would be 128 bits to divide.
         let (seconds, fraction) = (time.as_secs(), time.subsec_nanos());
@@ -75,6 +77,7 @@ pub enum Direction {
 
 impl Direction {
     /// By its operation code.
+    #[inline]
     pub fn of(cdb: &[u8]) -> Self {
         match cdb.first() {
             Some(0x08 | 0x28 | 0xa8 | 0x88) => Self::Read,
@@ -102,16 +105,19 @@ pub struct Counters {
 
 impl Counters {
     /// A command began.
+    #[inline]
     pub fn begin(&self) {
         self.begun.add(1);
     }
 
     /// So many commands ended without an answer.
+    #[inline]
     pub fn end(&self, count: u64) {
         self.ended.add(count);
     }
 
     /// A command ended with a status after `time`; it moved so many bytes.
+    #[inline]
     pub fn complete(&self, direction: Direction, bytes: u64, status: Status, time: Duration) {
         self.ended.add(1);
         if status != Status::GOOD {
@@ -313,6 +319,7 @@ struct Known {
 
 impl Units {
     /// The counters of a unit. Most commands are for the unit of the one before.
+    #[inline]
     pub fn of(&mut self, registry: &Registry, lu: &Arc<dyn LogicalUnit>) -> &Counters {
         let address = Arc::as_ptr(lu).cast::<()>() as usize;
         if self.last.0 != address {
@@ -359,11 +366,13 @@ pub struct Clocked {
 
 impl Clocked {
     /// A command that was received `now`.
+    #[inline]
     pub fn new(cdb: &[u8], now: Instant) -> Self {
         Self { direction: Direction::of(cdb), begun: now }
     }
 
     /// Counts that it ended with a status.
+    #[inline]
     pub fn complete(self, counters: &Counters, bytes: u64, status: Status, now: Instant) {
         counters.complete(self.direction, bytes, status, now.saturating_duration_since(self.begun));
     }
