@@ -52,7 +52,8 @@ impl Waker for Nothing {
 pub struct Scale {
     /// Units that each session sees, at the LUNs from 0 on; at most 16,384.
     pub units: u16,
-    /// View entries, of which each unit has at least one for all hosts; the others are for a group of hosts that are not there.
+    /// View entries, of which each unit has at least one for the initiators of the sessions; the others are for groups of hosts
+    /// that are not there.
     pub views: u32,
     /// Sessions.
     pub sessions: u16,
@@ -162,22 +163,26 @@ impl Path {
         let guids: Vec<_> =
             (0..scale.units).map(|unit| properties.guid(GuidHost::HostId(1), u32::from(unit), 1)).collect();
         let mut config = stmf::config::Config::new();
-        config.commit(config.create_group(GroupKind::Host, "absent").expect("a group"));
+        let units = u32::from(scale.units);
+        let count = scale.views.max(units);
+        // The first group has the initiators; of the others, nobody is there.
+        for group in 0..count.div_ceil(units) {
+            config.commit(config.create_group(GroupKind::Host, &format!("hosts-{group}")).expect("a new group"));
+        }
+        for session in 0..scale.sessions {
+            config.commit(config.add_member(GroupKind::Host, "hosts-0", &host(session)).expect("a new member"));
+        }
         let views = config.batch(|draft| {
-            for index in 0..scale.views.max(scale.units.into()) {
-                let unit = index as usize % guids.len();
-                let for_all = index < u32::from(scale.units);
-                let host_group = (!for_all).then_some("absent");
-                let view =
-                    NewView { lu: guids[unit], host_group, target_group: None, lun: for_all.then_some(unit as u64) };
-                // A group sees a unit once: what goes beyond stays out.
-                if let Ok((change, _)) = draft.config().add_view(&view) {
-                    draft.apply(change);
-                }
+            for index in 0..count {
+                let (group, unit) = (format!("hosts-{}", index / units), index % units);
+                let (lu, lun) = (guids[unit as usize], Some(unit.into()));
+                let view = NewView { lu, host_group: Some(&group), target_group: None, lun };
+                let (change, _) = draft.config().add_view(&view)?;
+                draft.apply(change);
             }
-            Ok::<(), ()>(())
+            Ok::<(), stmf::ConfigError>(())
         });
-        config.commit(views.expect("views"));
+        config.commit(views.expect("a new view each"));
         let stmf = Stmf::new(config, Box::new(stmf::StoreJob::run));
         let mut size = 0;
         for (unit, guid) in guids.iter().enumerate() {
@@ -284,6 +289,11 @@ fn place(units: u16, turn: usize) -> u16 {
     (turn % turns * (usize::from(units) / turns)) as u16
 }
 
+/// The initiator of a session.
+fn host(session: u16) -> String {
+    format!("iqn.2026-11.org.lunette.bench:host{session}")
+}
+
 /// A session of its own initiator, whose disks have told that they are new. The first session writes every block of those that
 /// will be used.
 fn log_in(
@@ -300,8 +310,7 @@ fn log_in(
         target.worker.accept(now, portal, ([192, 0, 2, 2], 40_000).into()).expect("room for one more")
     };
     let mut initiator = Initiator::new(InProcess(Rc::clone(target), connection));
-    let name = format!("iqn.2026-11.org.lunette.bench:host{session}");
-    let mut options = LoginOptions::normal(&name, TARGET)
+    let mut options = LoginOptions::normal(&host(session), TARGET)
         .with("ImmediateData", "Yes")
         .with("InitialR2T", "No")
         .with("FirstBurstLength", "262144")
