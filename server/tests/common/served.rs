@@ -16,9 +16,15 @@ pub(crate) struct Served {
     portal: SocketAddr,
 }
 
-/// A port of the loopback interface that nobody listens on at this moment.
+/// A port of the loopback interface that nobody listens on. It lies below those that the system gives to connections of all
+/// the tests beside this one, which could take it before it is used.
 pub(crate) fn free_portal() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let ports = std::iter::repeat_with(|| {
+        let number = std::process::id() as usize * 16 + NEXT.fetch_add(1, Ordering::Relaxed);
+        SocketAddr::from(([127, 0, 0, 1], 12_000 + (number % 20_000) as u16))
+    });
+    ports.take(20_000).find(|portal| TcpListener::bind(portal).is_ok()).expect("one of 20,000 ports is free")
 }
 
 /// The system interface of the next server: that of `$LUNETTE_INTERFACE`, else each in turn, so that restarts change it, too.
