@@ -134,6 +134,38 @@ fn events_tell_of_units_that_come_and_go_and_grow() {
 }
 
 #[test]
+fn a_change_is_told_by_an_event_when_a_command_has_reported_it_first_or_hides_it() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let (lu, _) = san.disk(2, 1, 1 << 16);
+    let head = guest.await_event();
+    guest.settle();
+    assert!(guest.taken(EVENT_QUEUE, head).is_some());
+    let change = |property| {
+        lu.modify(&ModifyProperties::parse([property], None).unwrap()).unwrap();
+        san.stmf().lu_changed(guid(2));
+    };
+    // It waits behind two others, which the guest has not met yet.
+    change("wcd=true");
+    guest.settle();
+    let head = guest.await_event();
+    assert!(guest.taken(EVENT_QUEUE, head).is_none());
+    assert_eq!(guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x3f, 0x0e)));
+    assert_eq!(guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x29, 0)));
+    assert!(guest.taken(EVENT_QUEUE, head).is_some());
+    assert_eq!(guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x2a, 1)));
+    let head = guest.await_event();
+    guest.taken(EVENT_QUEUE, head);
+    // A command reports it before the device has looked.
+    while guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple().is_some() {}
+    let head = guest.await_event();
+    change("wcd=false");
+    assert_eq!(guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x2a, 1)));
+    let (_, bytes) = guest.taken(EVENT_QUEUE, head).unwrap();
+    assert_eq!((bytes[0], &bytes[12..]), (3, &[0x2a, 1, 0, 0][..]), "PARAM CHANGE, mode parameters");
+}
+
+#[test]
 fn an_event_names_a_unit_as_report_luns_does() {
     let san = San::new(1, 1);
     let (_port, mut guest) = ready(&san);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lunette_loopback::{Command, Event, Outcome, Session, StoreJob};
-use scsi_core::{Lun, Status, TaskManagementFunction};
+use scsi_core::{Lun, SenseKey, Status, TaskManagementFunction};
 use std::collections::{HashMap, VecDeque};
 use std::num::Wrapping;
 use std::sync::Arc;
@@ -122,6 +122,8 @@ pub struct Device {
     managements: HashMap<TaskTag, Place>,
     /// Questions of our own: which unit attention is next.
     questions: HashMap<TaskTag, u16>,
+    /// There was something to look at while answers were awaited.
+    looks_again: bool,
     map: Arc<LunMap>,
     events: Events,
     tells: bool,
@@ -162,6 +164,7 @@ impl Device {
             ids: HashMap::new(),
             managements: HashMap::new(),
             questions: HashMap::new(),
+            looks_again: false,
             events: Events::new(&map),
             map,
             counters: traffic.open(session.stmf_session().id(), &session.stmf_session().nexus().target),
@@ -313,7 +316,10 @@ impl Device {
                 Event::Done { tag, outcome } => self.done(now, memory, tag, outcome),
                 Event::Managed { tag, response } => {
                     if let Some(lun) = self.questions.remove(&tag) {
-                        self.events.attention(lun, response);
+                        self.events.next_attention(lun, response);
+                        if self.questions.is_empty() && std::mem::take(&mut self.looks_again) {
+                            self.look();
+                        }
                     } else if let Some(place) = self.managements.remove(&tag) {
                         self.answer(memory, &place, &[managed(response).0], 0);
                     }
@@ -530,7 +536,16 @@ impl Device {
         if self.ids.get(&request.id) == Some(&tag) {
             self.ids.remove(&request.id);
         }
-        let Request { place, expected, written, is_read, clocked, lu, .. } = request;
+        let Request { place, id: (lun, _), expected, written, is_read, clocked, lu } = request;
+        if self.tells
+            && let Some(sense) = outcome.as_ref().and_then(|outcome| outcome.sense.as_ref())
+            && sense.key == SenseKey::UNIT_ATTENTION
+            && let Some(lun) = lun.number()
+        {
+            // The command was faster than the look at the session, or another condition waits behind this one.
+            self.events.attention(lun, sense.code);
+            self.ask(lun);
+        }
         if is_read {
             self.reading = self.reading.saturating_sub(expected);
         }
@@ -594,12 +609,19 @@ impl Device {
             self.map = Arc::clone(&map);
         }
         if !self.questions.is_empty() {
+            self.looks_again = true;
             return;
         }
         for entry in map.iter() {
-            let Some(lun) = Lun::new(entry.lun) else { continue };
+            self.ask(entry.lun);
+        }
+    }
+
+    /// Asks a unit for the unit attention that it would report next.
+    fn ask(&mut self, number: u16) {
+        if let Some(lun) = Lun::new(number) {
             let tag = self.session.manage(lun, TaskManagementFunction::QueryAsynchronousEvent, None);
-            self.questions.insert(tag, entry.lun);
+            self.questions.insert(tag, number);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the event queue tells (virtio 1.2, 5.6.6.3): logical units that come, go and change.
 
-use scsi_core::{Guid, TaskManagementResponse};
+use scsi_core::{AdditionalSense, Guid, TaskManagementResponse};
 use std::collections::{BTreeMap, VecDeque};
 use stmf::LunMap;
 
@@ -53,9 +53,17 @@ impl Events {
     /// The unit attention that a unit would report next, from QUERY ASYNCHRONOUS EVENT. One that was told before is told
     /// again: whether it is the same change or the next one of its kind cannot be seen, and a driver that looks once too
     /// often loses nothing.
-    pub(crate) fn attention(&mut self, lun: u16, response: TaskManagementResponse) {
-        if let TaskManagementResponse::FunctionSucceeded { additional: [_, PARAMETERS_CHANGED, ascq] } = response {
-            self.tell(PARAM_CHANGE, lun, u32::from(PARAMETERS_CHANGED) | u32::from(ascq) << 8);
+    pub(crate) fn next_attention(&mut self, lun: u16, response: TaskManagementResponse) {
+        if let TaskManagementResponse::FunctionSucceeded { additional: [_, asc, ascq] } = response {
+            self.attention(lun, AdditionalSense { asc, ascq });
+        }
+    }
+
+    /// A unit attention, which may have been reported with a command by now: drivers look at what has changed for events
+    /// only.
+    pub(crate) fn attention(&mut self, lun: u16, AdditionalSense { asc, ascq }: AdditionalSense) {
+        if asc == PARAMETERS_CHANGED {
+            self.tell(PARAM_CHANGE, lun, u32::from(asc) | u32::from(ascq) << 8);
         }
     }
 
