@@ -3,6 +3,7 @@
 use crate::process::{capture, find};
 use crate::python;
 use anyhow::{Context, Result, bail};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What the tests use of the system.
@@ -104,12 +105,51 @@ fn installed(package: &str) -> Option<String> {
     text.strip_prefix("installed ").map(str::to_owned)
 }
 
-/// The version that apt would install; `None` when it knows the package from no archive.
+/// The newest version that an archive has; `None` when it knows the package from no archive.
 ///
 /// A version that only dpkg knows (priority 100, "now") is no candidate of an archive, hence the list of `madison`.
 fn archived(package: &str) -> Option<String> {
-    let text = capture("apt-cache", &["madison", package]).ok()?;
-    text.lines().find_map(|line| line.split('|').nth(1).map(|version| version.trim().to_owned()))
+    newest_of(&capture("apt-cache", &["madison", package]).ok()?, package)
+}
+
+/// What `madison` says of a package first, which is the newest.
+fn newest_of(listed: &str, package: &str) -> Option<String> {
+    listed.lines().find_map(|line| {
+        let mut columns = line.split('|').map(str::trim);
+        (columns.next()? == package).then(|| columns.next().map(str::to_owned))?
+    })
+}
+
+/// Packages as apt takes them, `NAME=VERSION`, each in the newest version that an archive has: the one that is installed,
+/// which apt would take otherwise, may have gone from all archives.
+///
+/// # Errors
+/// When no archive has one of them.
+pub(crate) fn in_archive<'a>(packages: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>> {
+    let names: Vec<&str> = packages.into_iter().collect();
+    let listed = capture("apt-cache", &[&["madison"][..], &names].concat())?;
+    let versioned = names.iter().map(|name| {
+        let version = newest_of(&listed, name);
+        let version = version.with_context(|| format!("no archive of apt's sources has the package {name}"))?;
+        Ok(format!("{name}={version}"))
+    });
+    versioned.collect()
+}
+
+/// Downloads packages into a directory; nothing is installed.
+///
+/// # Errors
+/// When no archive has one of them, and what apt-get says.
+pub(crate) fn download<'a>(packages: impl IntoIterator<Item = &'a str> + Clone, into: &Path) -> Result<()> {
+    let fetch = || {
+        let names = in_archive(packages.clone())?;
+        run_apt(Command::new("apt-get").arg("download").args(names).current_dir(into))
+    };
+    fetch().or_else(|error| {
+        // Lists older than the archive name files that are gone; only root can renew them.
+        apt(&["update"]).map_err(|_| error)?;
+        fetch()
+    })
 }
 
 /// Installs what `needs` lack.
@@ -178,19 +218,38 @@ pub(crate) fn install_advice(needs: &[Need]) -> String {
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("apt-get")
+    run_apt(Command::new("apt-get").args(arguments))
+}
+
+fn run_apt(command: &mut Command) -> Result<()> {
+    let output = command
         // Another apt at work is waited for; a service that a package brings is not our business to start, but
         // invoke-rc.d decides that, not apt.
         .args(["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", "-qq"])
-        .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
         .output()
         .context("cannot start apt-get")?;
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        bail!("'apt-get {}' failed: {}", arguments.join(" "), words.trim());
+        let words: Vec<_> =
+            command.get_args().take_while(|word| *word != "-o").map(|word| word.to_string_lossy()).collect();
+        bail!("'apt-get {}' failed: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_of_an_archive_is_the_first_that_is_listed() {
+        let listed = " linux-image | 6.1.172-1 | http://archive.example bookworm-security/main amd64 Packages\n \
+                      linux-image | 6.1.170-3 | http://archive.example bookworm/main amd64 Packages\n\
+                      libpcre2-8-0 |    10.42-1 | http://archive.example bookworm/main amd64 Packages\n";
+        assert_eq!(newest_of(listed, "linux-image").as_deref(), Some("6.1.172-1"));
+        assert_eq!(newest_of(listed, "libpcre2-8-0").as_deref(), Some("10.42-1"));
+        assert_eq!(newest_of(listed, "libpcre2"), None);
+    }
 }

@@ -2,6 +2,7 @@
 //! installed.
 
 use super::boot_disk;
+use crate::packages;
 use crate::process::capture;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// What the scenario calls, besides the kernel.
 const PROGRAMS: &[&str] = &[
@@ -113,10 +113,11 @@ impl Image {
     pub(super) fn make() -> Result<Self> {
         let place = workspace::target_directory()?.join("xtask").join("kernel");
         fs::create_dir_all(&place).with_context(|| format!("cannot create '{}'", place.display()))?;
-        let packages = closure()?;
-        let tools: BTreeSet<String> = boot_disk::PACKAGES.iter().map(|name| (*name).to_owned()).collect();
-        let all = packages.union(&tools).cloned().collect();
-        let recipe = format!("{}\n{MODULES:?}\n{INIT}\n{}", versions(&all)?, boot_disk::recipe());
+        let closure = closure()?;
+        let packages: Vec<&str> = closure.iter().map(String::as_str).collect();
+        // Names and versions say whether an image is still the right one.
+        let versions = packages::in_archive(packages.iter().chain(boot_disk::PACKAGES).copied())?.join("\n");
+        let recipe = format!("{versions}\n{MODULES:?}\n{INIT}\n{}", boot_disk::recipe());
         let image = Self::made()?;
         let stamp = place.join("recipe");
         if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe)
@@ -130,7 +131,7 @@ impl Image {
         let root = place.join("root");
         let with = place.join("tools");
         unpack(&packages, &place.join("packages"), &root)?;
-        unpack(&tools, &place.join("packages"), &with)?;
+        unpack(boot_disk::PACKAGES, &place.join("packages"), &with)?;
         image.furnish(&root, &with)?;
         fs::write(&stamp, recipe)?;
         fs::remove_dir_all(&root)?;
@@ -173,30 +174,12 @@ fn closure() -> Result<BTreeSet<String>> {
     Ok(packages)
 }
 
-/// Names and versions, which say whether an image is still the right one.
-fn versions(packages: &BTreeSet<String>) -> Result<String> {
-    let mut arguments = vec!["show", "--no-all-versions"];
-    arguments.extend(packages.iter().map(String::as_str));
-    let shown = capture("apt-cache", &arguments)?;
-    let lines = shown.lines().filter(|line| line.starts_with("Package: ") || line.starts_with("Version: "));
-    Ok(lines.collect::<Vec<_>>().join("\n"))
-}
-
-fn unpack(packages: &BTreeSet<String>, archive: &Path, root: &Path) -> Result<()> {
+fn unpack(packages: &[&str], archive: &Path, root: &Path) -> Result<()> {
     for directory in [archive, root] {
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory)?;
     }
-    let output = Command::new("apt-get")
-        .args(["download", "--quiet", "--quiet"])
-        .args(packages)
-        .current_dir(archive)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start apt-get")?;
-    if !output.status.success() {
-        bail!("apt-get download failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
+    packages::download(packages.iter().copied(), archive)?;
     for entry in fs::read_dir(archive)? {
         let package = entry?.path();
         capture("dpkg-deb", &["--extract", &package.display().to_string(), &root.display().to_string()])?;
