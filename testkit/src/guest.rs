@@ -138,7 +138,7 @@ impl Guest {
         let traffic = Arc::<Registry>::default();
         let device = Device::new(session, QUEUES, QUEUE_SIZE, limits, Arc::clone(&traffic));
         let mut device = device.expect("a power of two");
-        device.tell_events(true);
+        device.tell_events(true, true);
         device.set_inflight(inflight);
         let mut guest = Self {
             lender: Arc::new(Copied(Arc::clone(&memory))),
@@ -158,9 +158,26 @@ impl Guest {
             queue.set_avail_ring_address(Some(available(at) as u32), Some(0));
             queue.set_used_ring_address(Some(used(at) as u32), Some(0));
             queue.set_event_idx(true);
+            // A driver goes on where it was with the device before.
+            let index = |at: u64| guest.memory.read_obj::<u16>(GuestAddress(at + 2)).expect("guest memory");
+            let (available, seen) = (index(available(at)), index(used(at)));
+            guest.rings[at] = Ring { available, seen, next_descriptor: available % QUEUE_SIZE, ..Ring::default() };
             guest.device.start(Instant::now(), at, &*guest.memory, &guest.lender);
         }
         guest
+    }
+
+    /// The driver begins anew with a queue, and the device with it.
+    pub fn begin_anew(&mut self, queue: usize) {
+        self.device.reset(queue);
+        for ring in [available(queue), used(queue)] {
+            self.memory.write_obj(0u32, GuestAddress(ring)).expect("guest memory");
+        }
+        self.rings[queue] = Ring::default();
+        if let Some(queue) = self.device.queue(queue) {
+            queue.set_next_avail(0);
+        }
+        self.device.start(Instant::now(), queue, &*self.memory, &self.lender);
     }
 
     /// A port of its own in this framework, online.
@@ -345,6 +362,19 @@ impl Guest {
         let head = self.offer(EVENT_QUEUE, &[], &[16], false);
         self.kick(EVENT_QUEUE);
         head
+    }
+
+    /// Makes room for an event, and kicks only if the device has asked to hear of it (event index, virtio 1.2, 2.7.10).
+    /// The head, and whether it has.
+    pub fn await_event_as_asked(&mut self) -> (u16, bool) {
+        let head = self.offer(EVENT_QUEUE, &[], &[16], false);
+        let wanted = GuestAddress(used(EVENT_QUEUE) + 4 + u64::from(QUEUE_SIZE) * 8);
+        let wanted: u16 = self.memory.read_obj(wanted).expect("guest memory");
+        let is_asked = self.rings[EVENT_QUEUE].available == wanted.wrapping_add(1);
+        if is_asked {
+            self.kick(EVENT_QUEUE);
+        }
+        (head, is_asked)
     }
 }
 

@@ -166,6 +166,134 @@ fn a_change_is_told_by_an_event_when_a_command_has_reported_it_first_or_hides_it
 }
 
 #[test]
+fn a_change_is_told_when_what_hides_it_is_taken_away_at_another_unit_or_without_a_word() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let (lu, _) = san.disk(2, 1, 1 << 16);
+    let head = guest.await_event();
+    guest.settle();
+    assert!(guest.taken(EVENT_QUEUE, head).is_some());
+    while guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple().is_some() {}
+    let report_luns = [0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0];
+    let commands: [(&[u8], usize, _); 2] = [(&TEST_UNIT_READY, 0, Some((6, 0x3f, 0x0e))), (&report_luns, 64, None)];
+    for (number, (cdb, room, sense)) in (3u16..).zip(commands) {
+        // Another unit comes, which the guest has to hear of first.
+        san.disk(number, number, 1 << 16);
+        let head = guest.await_event();
+        guest.settle();
+        assert_eq!(guest.taken(EVENT_QUEUE, head).unwrap().1[0], 1, "TRANSPORT RESET");
+        lu.modify(&ModifyProperties::parse(["wcd=true"], None).unwrap()).unwrap();
+        san.stmf().lu_changed(guid(2));
+        guest.settle();
+        let head = guest.await_event();
+        assert_eq!(guest.taken(EVENT_QUEUE, head), None);
+        assert_eq!(guest.command(0, cdb, &[], room).sense_triple(), sense);
+        let (_, event) = guest.taken(EVENT_QUEUE, head).expect("an event");
+        assert_eq!((event[0], event[7], event[12]), (3, 1, 0x2a), "PARAM CHANGE of LUN 1");
+        lu.modify(&ModifyProperties::parse(["wcd=false"], None).unwrap()).unwrap();
+        while guest.command(1, &TEST_UNIT_READY, &[], 0).sense_triple().is_some() {}
+        guest.settle();
+        let head = guest.await_event();
+        guest.taken(EVENT_QUEUE, head);
+    }
+}
+
+#[test]
+fn a_driver_is_asked_to_say_when_it_makes_room_for_an_event() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let first = guest.await_event();
+    for number in 2..6 {
+        san.disk(number, number, 1 << 16);
+    }
+    guest.settle();
+    assert!(guest.taken(EVENT_QUEUE, first).is_some());
+    for number in 3..6 {
+        let (head, is_asked) = guest.await_event_as_asked();
+        assert!(is_asked);
+        assert_eq!(guest.taken(EVENT_QUEUE, head).expect("an event").1[7], number, "TRANSPORT RESET of each");
+    }
+}
+
+#[test]
+fn each_of_many_units_that_change_is_told() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let units: Vec<_> = (2..=100).map(|number| (number, san.disk(number, number, 1 << 16).0)).collect();
+    let report_luns = [0xa0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0];
+    guest.command(0, &report_luns, &[], 4096);
+    let mut missed = false;
+    let mut told = std::collections::BTreeSet::new();
+    let mut hear = |guest: &mut Guest, told: &mut std::collections::BTreeSet<u8>| {
+        loop {
+            let head = guest.await_event();
+            let Some((_, event)) = guest.taken(EVENT_QUEUE, head) else { return };
+            missed |= event[3] == 0x80;
+            if event[0] == 3 {
+                told.insert(event[7]);
+            }
+        }
+    };
+    for (number, lu) in &units {
+        while guest.command(*number, &TEST_UNIT_READY, &[], 0).sense_triple().is_some() {}
+        lu.modify(&ModifyProperties::parse(["wcd=true"], None).unwrap()).unwrap();
+        san.stmf().lu_changed(guid(*number));
+    }
+    guest.settle();
+    hear(&mut guest, &mut told);
+    assert!(missed, "more units came than events are kept");
+    assert_eq!(told.len(), units.len());
+}
+
+#[test]
+fn a_guest_that_goes_on_with_another_device_hears_what_it_may_have_missed() {
+    let san = San::new(1, 1);
+    let (port, mut guest) = ready(&san);
+    let notes = Notes::default();
+    guest.device.set_inflight(notes.inflight());
+    let head = guest.await_event();
+    san.disk(2, 1, 1 << 16);
+    guest.settle();
+    assert!(guest.taken(EVENT_QUEUE, head).is_some());
+    let memory = Arc::clone(&guest.memory);
+    drop(guest);
+    // Nobody is there to be told.
+    san.disk(3, 2, 1 << 16);
+    let mut guest = Guest::with_memory(&port, HOST, memory, notes.inflight());
+    let events: Vec<Vec<u8>> = std::iter::from_fn(|| {
+        let head = guest.await_event();
+        Some(guest.taken(EVENT_QUEUE, head)?.1)
+    })
+    .collect();
+    let seen: Vec<(u8, u8, u8, u8, u8)> =
+        events.iter().map(|event| (event[0], event[3], event[7], event[12], event[13])).collect();
+    assert_eq!(seen[0], (0, 0x80, 0, 0, 0), "EVENTS MISSED, and nothing else");
+    assert_eq!(seen[1..], [0, 1, 2].map(|lun| (3, 0, lun, 0x2a, 0)), "PARAMETERS CHANGED of each");
+}
+
+#[test]
+fn what_is_left_of_a_queue_that_was_reset_is_nobodys() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    assert!(guest.command(0, &write(0, 1), &[0x5a; 512], 0).is_good());
+    guest.hold_stores = true;
+    guest.begin_anew(FIRST_REQUEST_QUEUE);
+    let old = guest.send(0, 7, &read(0, 1), &[], 512);
+    guest.begin_anew(FIRST_REQUEST_QUEUE);
+    assert_eq!(guest.device.under_way(FIRST_REQUEST_QUEUE), 0);
+    let new = guest.send(0, 8, &read(1, 1), &[], 512);
+    assert_eq!((old, guest.device.poll_fault()), (new, None), "its driver counts descriptors from the start");
+    guest.hold_stores = false;
+    guest.settle();
+    let used: u16 = guest.memory.read_obj(GuestAddress(0x1000 * 3 + 0x800 + 2)).unwrap();
+    assert_eq!(used, 1, "one answer, to the one request that the driver knows of");
+    let answer = guest.answer(new).unwrap();
+    assert!(answer.is_good() && answer.data == [0; 512], "{answer:?}");
+    assert_eq!(guest.device.under_way(FIRST_REQUEST_QUEUE), 0);
+    assert!(guest.command(0, &read(0, 1), &[], 512).data == [0x5a; 512]);
+}
+
+#[test]
 fn an_event_names_a_unit_as_report_luns_does() {
     let san = San::new(1, 1);
     let (_port, mut guest) = ready(&san);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lunette_loopback::{Command, Event, Outcome, Session, StoreJob};
-use scsi_core::{Lun, SenseKey, Status, TaskManagementFunction};
+use scsi_core::{Lun, SenseKey, Status, TaskManagementFunction, TaskManagementResponse};
 use std::collections::{HashMap, VecDeque};
 use std::num::Wrapping;
 use std::sync::Arc;
@@ -77,6 +77,8 @@ pub enum Fault {
 struct Ring {
     queue: Queue,
     is_running: bool,
+    /// How often it was started: an answer to a request of an earlier run is nobody's any more.
+    run: u64,
     /// By head: whether it is under way.
     open: Vec<bool>,
     under_way: usize,
@@ -88,6 +90,7 @@ struct Ring {
 #[derive(Clone, Debug)]
 struct Place {
     queue: usize,
+    run: u64,
     head: u16,
     writable: Ranges,
 }
@@ -126,7 +129,8 @@ pub struct Device {
     looks_again: bool,
     map: Arc<LunMap>,
     events: Events,
-    tells: bool,
+    /// A unit attention of the session hides those of its units.
+    is_hidden: bool,
     traffic: Arc<Registry>,
     counters: Arc<Counters>,
     unit_counters: Units,
@@ -153,7 +157,7 @@ impl Device {
         let ring = || {
             let queue = <Queue as QueueT>::new(queue_size)?;
             let open = vec![false; usize::from(queue_size)];
-            Ok(Ring { queue, is_running: false, open, under_way: 0, used: false })
+            Ok(Ring { queue, is_running: false, run: 0, open, under_way: 0, used: false })
         };
         let map = session.lun_map();
         Ok(Self {
@@ -170,7 +174,7 @@ impl Device {
             counters: traffic.open(session.stmf_session().id(), &session.stmf_session().nexus().target),
             traffic,
             unit_counters: Units::default(),
-            tells: false,
+            is_hidden: false,
             faults: VecDeque::new(),
             reading: 0,
             waiting: Vec::new(),
@@ -188,10 +192,10 @@ impl Device {
         self.rings.get_mut(queue).map(|ring| &mut ring.queue)
     }
 
-    /// Whether the driver took [`features::HOTPLUG`](crate::features::HOTPLUG) or
-    /// [`features::CHANGE`](crate::features::CHANGE), and wants to hear of units.
-    pub fn tell_events(&mut self, tells: bool) {
-        self.tells = tells;
+    /// Whether the driver took [`features::HOTPLUG`](crate::features::HOTPLUG) and wants to hear of units that come and go,
+    /// and whether it took [`features::CHANGE`](crate::features::CHANGE) and wants to hear of what changes about them.
+    pub fn tell_events(&mut self, units: bool, changes: bool) {
+        self.events.tell(units, changes);
     }
 
     /// Where requests under way are noted from now on; with what is noted there [`start`](Self::start) begins.
@@ -201,7 +205,12 @@ impl Device {
 
     /// Starts a queue that has been set up; carries out again what was under way when an earlier device ended.
     pub fn start<M: GuestMemory>(&mut self, now: Instant, queue: usize, memory: &M, lender: &impl Lend) {
-        let Some(ring) = self.rings.get_mut(queue).filter(|ring| !ring.is_running) else { return };
+        if self.rings.get(queue).is_none_or(|ring| ring.is_running) {
+            return;
+        }
+        // One that makes no sense was stopped with its requests.
+        self.abandon(queue);
+        let Some(ring) = self.rings.get_mut(queue) else { return };
         ring.queue.set_ready(true);
         if !ring.queue.is_valid(memory) {
             ring.queue.set_ready(false);
@@ -211,7 +220,12 @@ impl Device {
             return self.fault(Fault::Ring { queue });
         };
         ring.is_running = true;
+        ring.run += 1;
         ring.queue.set_next_used(used.0);
+        if queue == EVENT_QUEUE && ring.run == 1 && used.0 != 0 {
+            // The guest has run with another device before, and has heard of nothing since that one ended.
+            self.events.begin_again();
+        }
         if let Some(inflight) = &mut self.inflight {
             let heads = inflight.resume(queue, used.0);
             ring.queue.set_next_avail((used + Wrapping(heads.len() as u16)).0);
@@ -221,13 +235,41 @@ impl Device {
         }
     }
 
-    /// Stops a queue. What is under way on it ends without an answer on the ring: wait until
-    /// [`under_way`](Self::under_way) says 0 where it must not. The index of the next request.
+    /// Stops a queue. What is under way on it is aborted and ends without an answer, also if the queue is started again
+    /// meanwhile: wait until [`under_way`](Self::under_way) says 0 where it must not. The index of the next request.
     pub fn stop(&mut self, queue: usize) -> u16 {
+        self.abandon(queue);
         let Some(ring) = self.rings.get_mut(queue) else { return 0 };
         ring.is_running = false;
         ring.queue.set_ready(false);
         ring.queue.next_avail()
+    }
+
+    /// [`stop`](Self::stop) for a guest that begins anew: what was under way is not carried out again by a later start.
+    pub fn reset(&mut self, queue: usize) {
+        if let (Some(ring), Some(inflight)) = (self.rings.get(queue), &mut self.inflight) {
+            let heads = (0..).zip(&ring.open).filter(|(_, is_open)| **is_open);
+            heads.for_each(|(head, _)| inflight.forget(queue, head));
+        }
+        self.stop(queue);
+    }
+
+    /// Aborts the requests of a queue; what they still come to is nobody's.
+    fn abandon(&mut self, queue: usize) {
+        let Some(ring) = self.rings.get_mut(queue).filter(|ring| ring.under_way > 0) else { return };
+        ring.open.fill(false);
+        ring.under_way = 0;
+        let run = ring.run;
+        let left = self.requests.iter().filter(|(_, Request { place, .. })| (place.queue, place.run) == (queue, run));
+        let left: Vec<(TaskTag, Lun)> = left.map(|(tag, request)| (*tag, request.id.0)).collect();
+        for (tag, lun) in left {
+            self.session.manage(lun, TaskManagementFunction::AbortTask, Some(tag));
+        }
+    }
+
+    /// Whether an answer to this place is still awaited there.
+    fn is_awaited(&self, place: &Place) -> bool {
+        self.rings.get(place.queue).is_some_and(|ring| ring.is_running && ring.run == place.run)
     }
 
     /// Requests of a queue that have not been answered; what waits for an event on the event queue does not count.
@@ -282,7 +324,7 @@ impl Device {
             && landing.task.nexus == nexus
             && let Some(request) = self.requests.get(&landing.task.tag)
             && request.is_read
-            && self.rings.get(request.place.queue).is_some_and(|ring| ring.is_running)
+            && self.is_awaited(&request.place)
             && let Some(pieces) =
                 request.place.writable.span(RESPONSE_BYTES as u64 + u64::from(landing.offset), *length)
         {
@@ -303,7 +345,7 @@ impl Device {
     /// Takes what other threads have for the session; called after each wake.
     pub fn handle_mail(&mut self) {
         self.session.handle_mail();
-        if self.session.take_look() && self.tells {
+        if self.session.take_look() && self.events.tells() {
             self.look();
         }
     }
@@ -316,6 +358,7 @@ impl Device {
                 Event::Done { tag, outcome } => self.done(now, memory, tag, outcome),
                 Event::Managed { tag, response } => {
                     if let Some(lun) = self.questions.remove(&tag) {
+                        self.is_hidden |= is_of_the_session(response);
                         self.events.next_attention(lun, response);
                         if self.questions.is_empty() && std::mem::take(&mut self.looks_again) {
                             self.look();
@@ -426,7 +469,7 @@ impl Device {
         };
         readable.read(memory, 0, &mut bytes);
         let header = CommandHeader::decode(&bytes);
-        let place = Place { queue, head, writable };
+        let place = self.place(queue, head, writable);
         let Some(lun) = header.lun else {
             self.refuse(memory, &place, Response::BAD_TARGET);
             return Ok(());
@@ -459,6 +502,10 @@ impl Device {
         self.reading += data_in;
         self.requests.insert(tag, Request { place, id, expected, written: 0, is_read, clocked, lu });
         Ok(())
+    }
+
+    fn place(&self, queue: usize, head: u16, writable: Ranges) -> Place {
+        Place { queue, run: self.rings.get(queue).map_or(0, |ring| ring.run), head, writable }
     }
 
     /// What the guest writes: lent if it goes to the medium as it is, else copied, so that what is checked is what is used.
@@ -494,7 +541,7 @@ impl Device {
         }
         let mut bytes = [0; MANAGEMENT_BYTES];
         let length = readable.read(memory, 0, &mut bytes);
-        let place = Place { queue: CONTROL_QUEUE, head, writable };
+        let place = self.place(CONTROL_QUEUE, head, writable);
         match Control::decode(&bytes[..length]) {
             Control::Manage { function: Some(function), lun: Some(lun), id } => {
                 use TaskManagementFunction::{AbortTask, QueryTask};
@@ -518,11 +565,11 @@ impl Device {
     }
 
     fn data<M: GuestMemory>(&mut self, memory: &M, tag: TaskTag, offset: u32, data: &Segments) {
-        let Some(request) = self.requests.get_mut(&tag) else { return };
         // The memory of a queue that was stopped is the guest's again.
-        if !self.rings.get(request.place.queue).is_some_and(|ring| ring.is_running) {
+        if !self.requests.get(&tag).is_some_and(|request| self.is_awaited(&request.place)) {
             return;
         }
+        let Some(request) = self.requests.get_mut(&tag) else { return };
         let mut at = RESPONSE_BYTES as u64 + u64::from(offset);
         for segment in data {
             let written = request.place.writable.write(memory, at, segment);
@@ -537,14 +584,19 @@ impl Device {
             self.ids.remove(&request.id);
         }
         let Request { place, id: (lun, _), expected, written, is_read, clocked, lu } = request;
-        if self.tells
-            && let Some(sense) = outcome.as_ref().and_then(|outcome| outcome.sense.as_ref())
-            && sense.key == SenseKey::UNIT_ATTENTION
-            && let Some(lun) = lun.number()
-        {
-            // The command was faster than the look at the session, or another condition waits behind this one.
-            self.events.attention(lun, sense.code);
-            self.ask(lun);
+        if self.events.tells() {
+            if std::mem::take(&mut self.is_hidden) {
+                // Any command may have taken it away, REPORT LUNS without a word.
+                self.look();
+            }
+            if let Some(sense) = outcome.as_ref().and_then(|outcome| outcome.sense.as_ref())
+                && sense.key == SenseKey::UNIT_ATTENTION
+                && let Some(lun) = lun.number()
+            {
+                // The command was faster than the look at the session, or another condition waits behind this one.
+                self.events.attention(lun, sense.code);
+                self.ask(lun);
+            }
         }
         if is_read {
             self.reading = self.reading.saturating_sub(expected);
@@ -578,8 +630,8 @@ impl Device {
 
     /// Writes an answer and puts it on the used ring, unless the queue has been stopped meanwhile.
     fn answer<M: GuestMemory>(&mut self, memory: &M, place: &Place, bytes: &[u8], data: u64) {
-        let Place { queue, head, ref writable } = *place;
-        let Some(ring) = self.rings.get_mut(queue) else { return };
+        let Place { queue, run, head, ref writable } = *place;
+        let Some(ring) = self.rings.get_mut(queue).filter(|ring| ring.run == run) else { return };
         if let Some(open) = ring.open.get_mut(usize::from(head)) {
             *open = false;
         }
@@ -627,8 +679,15 @@ impl Device {
 
     /// Tells what is to be told, as far as the driver has made room.
     fn deliver_events<M: GuestMemory>(&mut self, memory: &M) {
-        while self.tells && !self.events.is_empty() {
-            let Some(head) = self.pop(EVENT_QUEUE, memory) else { return };
+        while !self.events.is_empty() {
+            let Some(head) = self.pop(EVENT_QUEUE, memory) else {
+                // The driver has to say when it makes room, and may have done so just now.
+                let ring = self.rings.get_mut(EVENT_QUEUE).filter(|ring| ring.is_running);
+                match ring.map(|ring| ring.queue.enable_notification(memory)) {
+                    Some(Ok(true)) => continue,
+                    _ => return,
+                }
+            };
             let Some(ring) = self.rings.get_mut(EVENT_QUEUE) else { return };
             let walked = Chain::walk(memory, ring.queue.desc_table(), ring.queue.size(), head);
             let written = walked.and_then(|chain| {
@@ -643,6 +702,11 @@ impl Device {
             }
         }
     }
+}
+
+/// Whether a session answered itself for a unit, whose own unit attentions it hides: REPORTED LUNS DATA HAS CHANGED.
+fn is_of_the_session(response: TaskManagementResponse) -> bool {
+    matches!(response, TaskManagementResponse::FunctionSucceeded { additional: [_, 0x3f, 0x0e] })
 }
 
 impl Drop for Device {

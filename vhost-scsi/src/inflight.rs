@@ -83,6 +83,13 @@ impl Inflight {
         }
     }
 
+    /// A request is not to be carried out again.
+    pub(crate) fn forget(&mut self, queue: usize, head: u16) {
+        if let Some(entry) = self.entry(queue, head) {
+            entry[0] = 0;
+        }
+    }
+
     /// What is under way on a queue whose used ring has this index, oldest first.
     pub(crate) fn resume(&mut self, queue: usize, used: u16) -> Vec<u16> {
         let Some(header) = self.header(queue) else { return Vec::new() };

@@ -6,6 +6,7 @@ use lunette_loopback::StoreJob;
 use rustix::fs::MemfdFlags;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -166,11 +167,27 @@ impl Frontend {
         }
     }
 
-    fn stop_all(&mut self) {
-        for queue in 0..self.rings.len() {
-            self.device.stop(queue);
-            self.rings[queue].is_started = false;
+    /// Waits until queues that take no more requests have answered those that they took. A unit that does not answer is not
+    /// waited for without end: what is under way is noted, and goes to the guest's memory no more.
+    fn drain(&mut self, queues: Range<usize>) {
+        let deadline = Instant::now() + DRAIN_TIME;
+        while queues.clone().any(|queue| self.device.under_way(queue) > 0) {
+            if Instant::now() >= deadline {
+                return self.take_memory_back();
+            }
+            if !self.turn() {
+                let pause = if self.wake.may_sleep() { Duration::from_millis(100) } else { Duration::ZERO };
+                self.wake.sleep(Some(pause), []);
+                self.wake.take();
+            }
         }
+    }
+
+    /// The guest begins anew.
+    fn reset(&mut self) {
+        self.rings.iter_mut().for_each(|ring| ring.is_started = false);
+        self.drain(0..self.rings.len());
+        (0..self.rings.len()).for_each(|queue| self.device.reset(queue));
         self.take_memory_back();
     }
 }
@@ -181,12 +198,12 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn reset_owner(&mut self) -> Result<()> {
-        self.stop_all();
+        self.reset();
         Ok(())
     }
 
     fn reset_device(&mut self) -> Result<()> {
-        self.stop_all();
+        self.reset();
         Ok(())
     }
 
@@ -201,7 +218,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
                 queue.set_event_idx(features & features::RING_EVENT_IDX != 0);
             }
         }
-        self.device.tell_events(features & (features::HOTPLUG | features::CHANGE) != 0);
+        self.device.tell_events(features & features::HOTPLUG != 0, features & features::CHANGE != 0);
         // Without the protocol's own features there is no message that enables a ring.
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
             self.rings.iter_mut().for_each(|ring| ring.is_enabled = true);
@@ -254,19 +271,8 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let (queue, ring) = self.ring(index)?;
         ring.is_started = false;
-        // Whoever stops a machine to move it wants no request half done; a unit that does not answer is not waited for
-        // without end, its requests are noted.
-        let deadline = Instant::now() + DRAIN_TIME;
-        while self.device.under_way(queue) > 0 && Instant::now() < deadline {
-            if !self.turn() {
-                let pause = if self.wake.may_sleep() { Duration::from_millis(100) } else { Duration::ZERO };
-                self.wake.sleep(Some(pause), []);
-                self.wake.take();
-            }
-        }
-        if self.device.under_way(queue) > 0 {
-            self.take_memory_back();
-        }
+        // Whoever stops a machine to move it wants no request half done.
+        self.drain(queue..queue + 1);
         let base = self.device.stop(queue);
         Ok(VhostUserVringState::new(index, u32::from(base)))
     }
