@@ -8,8 +8,10 @@ use fct::initiator::Event;
 use fct::soft::Faults;
 use fct::wire::{Els, ElsCommand, FcpService, LsExplanation, LsReason, PrliPage, ResponseCode, RoutingControl};
 use scsi_core::{Lun, TaskManagementFunction};
+use std::sync::Arc;
 use std::time::Duration;
 use stmf::provider::hba::{HbaLevel, PortId};
+use stmf::traffic::Registry;
 
 #[test]
 fn either_side_may_give_the_addresses_at_either_level() {
@@ -316,4 +318,19 @@ fn what_goes_through_a_port_is_counted_with_its_sessions_and_units() {
     world.run();
     let report = world.port.traffic();
     assert_eq!((report.lus.len(), report.lus.values().next().unwrap().queue_depth), (1, 0));
+}
+
+#[test]
+fn what_was_counted_outlives_the_port() {
+    let traffic = Arc::<Registry>::default();
+    let config = PortConfig { traffic: Arc::clone(&traffic), ..PortConfig::default() };
+    let mut world = World::new(INITIATOR, HbaLevel::Frames, config);
+    let target = world.log_in();
+    assert_eq!(status(world.write(target, 0, pattern(4096))), Some(0));
+    let before = traffic.report();
+    drop(world);
+    let after = traffic.report();
+    assert_eq!((before.sessions.len(), after.sessions.len()), (1, 0));
+    assert_eq!((&before.targets, &before.lus), (&after.targets, &after.lus));
+    assert!(after.lus.values().all(|unit| unit.written_bytes == 4096));
 }

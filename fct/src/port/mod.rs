@@ -50,6 +50,8 @@ pub struct PortConfig {
     pub symbolic_node_name: String,
     /// Unix time in seconds at the moment of the call, for "logged in since".
     pub unix_time: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Where traffic is counted: of this port alone, unless others are given the same. It outlives the port.
+    pub traffic: Arc<Registry>,
 }
 
 impl Default for PortConfig {
@@ -63,6 +65,7 @@ impl Default for PortConfig {
             symbolic_port_name: "Lunette".into(),
             symbolic_node_name: "Lunette".into(),
             unix_time: Box::new(|| 0),
+            traffic: Arc::default(),
         }
     }
 }
@@ -193,7 +196,7 @@ pub struct Port {
     bursts: Bursts,
     stores: VecDeque<StoreJob>,
     events: VecDeque<PortEvent>,
-    traffic: Registry,
+    traffic: Arc<Registry>,
     session_counters: HashMap<NexusId, Arc<Counters>>,
     unit_counters: Units,
     next_request: u64,
@@ -227,6 +230,7 @@ impl Port {
             max_logins: limits.max_logins,
             max_exchanges: config.engine.max_exchanges,
             hba,
+            traffic: Arc::clone(&config.traffic),
             config,
             target,
             switch,
@@ -248,7 +252,6 @@ impl Port {
             bursts,
             stores: VecDeque::new(),
             events: VecDeque::new(),
-            traffic: Registry::default(),
             session_counters: HashMap::new(),
             unit_counters: Units::default(),
             next_request: 1,
@@ -487,7 +490,11 @@ impl Port {
 impl Drop for Port {
     fn drop(&mut self) {
         let sessions: Vec<_> = self.remotes.values_mut().filter_map(|remote| remote.session.take()).collect();
-        sessions.iter().for_each(|session| session.close());
+        for session in sessions {
+            self.traffic.close(session.id());
+            session.close();
+        }
+        self.unit_counters.leave(&self.traffic);
         let letters = self.inbox.close();
         for StoreJob { lu, request } in self.stores.drain(..) {
             self.stmf.deliver(&lu, stmf::provider::Effect::Store(request));

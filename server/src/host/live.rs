@@ -123,9 +123,14 @@ impl Live for Host {
 
     fn statistics(&self) -> Statistics {
         let mut report = self.provider.traffic();
-        self.fc_traffic().into_iter().for_each(|other| report.add(other));
+        report.add(self.surroundings.traffic.report());
+        for target in self.fc_targets() {
+            report.targets.entry(target).or_default();
+        }
         #[cfg(feature = "vhost-user")]
-        self.vhost.traffic().into_iter().for_each(|other| report.add(other));
+        for target in self.vhost.targets() {
+            report.targets.entry(target).or_default();
+        }
         let name = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
         Statistics {
             lus: report.lus.into_iter().map(|(guid, traffic)| (name(guid), traffic.into())).collect(),

@@ -65,7 +65,6 @@ pub(crate) struct Host {
     fc: FcPorts,
     #[cfg(feature = "vhost-user")]
     vhost: vhost::VhostPorts,
-    #[cfg(feature = "vhost-user")]
     surroundings: Surroundings,
     driver: Driver<TargetWorker>,
     provider: Arc<Provider>,
@@ -183,6 +182,7 @@ impl Host {
             pool: pool.handle(),
             seen: Arc::clone(&seen),
             audit: options.audit.clone(),
+            traffic: Arc::default(),
             on_failure: Arc::new(failed),
         };
         let fc = FcPorts::new(options.fc_drivers.clone(), surroundings.clone());
@@ -191,7 +191,6 @@ impl Host {
             fc,
             #[cfg(feature = "vhost-user")]
             vhost: vhost::VhostPorts::default(),
-            #[cfg(feature = "vhost-user")]
             surroundings,
             driver,
             provider,

@@ -10,14 +10,14 @@ use crate::admin::LiveError;
 use crate::admin::fibre_channel::FcPortInfo;
 use crate::audit::AuditLog;
 use crate::driver::Blocking;
-use crate::fc::{FcDrivers, FcPort};
+use crate::fc::{FcDrivers, FcMode, FcPort};
 use crate::model::Configuration;
 use runner::{Role, Runner};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stmf::Stmf;
 use stmf::provider::hba::Wwn;
-use stmf::traffic::TrafficReport;
+use stmf::traffic::Registry;
 
 /// What threads of adapters need of the server.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub(super) struct Surroundings {
     pub(super) pool: Blocking,
     pub(super) seen: Arc<Seen>,
     pub(super) audit: Option<Arc<AuditLog>>,
+    /// Where their traffic is counted. It stays when a port goes, as what units have done does.
+    pub(super) traffic: Arc<Registry>,
     /// Called by a thread that ends unasked.
     pub(super) on_failure: Arc<dyn Fn() + Send + Sync>,
 }
@@ -159,16 +161,10 @@ impl Host {
         ports.values().map(info).collect()
     }
 
-    /// What has gone through the targets and sessions of Fibre Channel, and the units that they use.
-    pub(super) fn fc_traffic(&self) -> Vec<TrafficReport> {
+    /// The names of the targets that are open.
+    pub(super) fn fc_targets(&self) -> Vec<String> {
         let ports = self.fc.lock();
-        let runners = ports.values().filter_map(|entry| entry.runner.as_ref().ok());
-        let traffic = runners.filter_map(|runner| {
-            runner.call(|role, _| match role {
-                Role::Target(port) => Some(port.traffic()),
-                Role::Initiator(_) => None,
-            })?
-        });
-        traffic.collect()
+        let open = ports.values().filter(|entry| entry.runner.is_ok() && entry.port.mode == FcMode::Target);
+        open.map(|entry| entry.port.port_name.device_name()).collect()
     }
 }

@@ -60,6 +60,7 @@ impl Runner {
                     symbolic_port_name: format!("Lunette {}", port.device_name()),
                     symbolic_node_name: "Lunette".into(),
                     unix_time: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())),
+                    traffic: Arc::clone(&surroundings.traffic),
                     ..PortConfig::default()
                 };
                 let port = Port::new(&surroundings.stmf, hba, config, waker()).map_err(|error| error.to_string())?;

@@ -25,7 +25,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use stmf::traffic::{Registry, TrafficReport};
 use stmf::{StmfError, TargetInfo, Termination};
 use vhost::vhost_user::BackendReqHandler;
 use vhost_scsi::{Device, Limits};
@@ -104,14 +103,10 @@ impl VhostPorts {
         self.lock().values().map(info).collect()
     }
 
-    /// What has gone through the ports, their sessions and the units that they use.
-    pub(super) fn traffic(&self) -> Vec<TrafficReport> {
-        let report = |(target, entry): (&String, &Entry)| {
-            let mut report = entry.runner.as_ref().ok()?.shared.traffic.report();
-            report.targets.entry(target.clone()).or_default();
-            Some(report)
-        };
-        self.lock().iter().filter_map(report).collect()
+    /// The names of the targets that are open.
+    pub(super) fn targets(&self) -> Vec<String> {
+        let ports = self.lock();
+        ports.iter().filter(|(_, entry)| entry.runner.is_ok()).map(|(target, _)| target.clone()).collect()
     }
 
     /// Closes all: guests find their disks gone until the sockets are back.
@@ -128,13 +123,12 @@ struct Runner {
 struct Shared {
     wake: Arc<Wake>,
     stop: AtomicBool,
-    traffic: Arc<Registry>,
 }
 
 impl Runner {
     fn start(port: &VhostPort, surroundings: &Surroundings) -> io::Result<Self> {
         let (wake, stop) = (Arc::new(Wake::new()?), AtomicBool::new(false));
-        let shared = Arc::new(Shared { wake, stop, traffic: Arc::default() });
+        let shared = Arc::new(Shared { wake, stop });
         let socket = Socket::bind(&port.path)?;
         let info = TargetInfo {
             name: port.target.clone(),
@@ -209,7 +203,6 @@ struct Turns {
     socket: Socket,
     surroundings: Surroundings,
     wake: Arc<Wake>,
-    traffic: Arc<Registry>,
     monitor: Option<Monitor>,
     /// What may still write to the memory of the monitor before: the next one may have the same.
     leaving: Option<Arc<Gate>>,
@@ -226,7 +219,6 @@ impl Turns {
             socket,
             surroundings,
             wake: Arc::clone(&shared.wake),
-            traffic: Arc::clone(&shared.traffic),
             monitor: None,
             leaving: None,
             hungry: Vec::new(),
@@ -333,7 +325,8 @@ impl Turns {
             // One machine at a time: it is always the same initiator port, whose reservations outlast a connection.
             let session = self.target.open_as(&self.port.initiator, 0, Box::new(move || wake.wake()));
             let session = session.map_err(|error| error.to_string())?;
-            let device = Device::new(session, QUEUES, QUEUE_SIZE, Limits::default(), Arc::clone(&self.traffic));
+            let device =
+                Device::new(session, QUEUES, QUEUE_SIZE, Limits::default(), Arc::clone(&self.surroundings.traffic));
             let socket = stream.try_clone().map_err(|error| error.to_string())?;
             Ok((device.map_err(|error| error.to_string())?, socket))
         });
