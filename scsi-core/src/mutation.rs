@@ -105,6 +105,8 @@ mutations! {
     ViewLeak,
     /// Reads do not wait for an initiator that does not take them.
     ReadsNotHeldBack,
+    /// The worker asks for the data of all writes, however much is held already.
+    WritesNotHeldBack,
     /// Fibre Channel: the commands of a login that ended stay in the port's table.
     FcTasksKept,
     /// Fibre Channel: a unit attention whose answer was aborted is not told again.

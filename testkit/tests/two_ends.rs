@@ -5,7 +5,7 @@ use lu_sbd::store::Operation;
 use scsi_core::{SenseKey, Status, TaskAttribute};
 use std::time::Duration;
 use stmf::config::{GroupKind, NewView};
-use stmf::provider::StoreErrorKind;
+use stmf::provider::{StoreErrorKind, StoreOp};
 use testkit::initiator::{Chap, Command, Initiator, InitiatorError, LoginOptions, Outcome};
 use testkit::link::LinkFaults;
 use testkit::rng::Rng;
@@ -353,6 +353,47 @@ fn reads_that_wait_for_an_initiator_are_not_carried_out_when_its_session_ends() 
     san.hold_stores(false);
     assert_eq!(disk.snapshot().tasks, 0);
     assert_eq!(again.command(&Command::new(0, &TEST_UNIT_READY)).unwrap().sense_triple(), Some((6, 0x29, 0)));
+}
+
+#[test]
+fn data_of_writes_is_asked_for_as_far_as_a_unit_takes_it() {
+    let san = San::with(1, 1, |config| config.limits.unwritten_bytes = 64 << 10);
+    let (_, store) = san.disk(1, 0, 4 << 20);
+    let login = plain().with("ImmediateData", "No").with("InitialR2T", "Yes");
+    let mut host = ready(&san, &login, LinkFaults::default());
+    san.hold_stores(true);
+    // One that is larger than the limit, and many that are not.
+    let sizes: Vec<usize> = std::iter::once(256 << 10).chain([16 << 10; 20]).collect();
+    let mut at = 0;
+    let commands: Vec<_> = sizes
+        .iter()
+        .map(|size| {
+            let command = Command::write_blocks(0, (at / 512) as u64, pattern(*size, at as u64));
+            at += size;
+            host.start(&command).unwrap()
+        })
+        .collect();
+    let held = || {
+        let mut held = 0;
+        san.store_requests(|request| {
+            if let StoreOp::Write { data, .. } = &request.op {
+                held += data.iter().map(bytes::Bytes::len).sum::<usize>();
+            }
+        });
+        held
+    };
+    // What it is asked for, it sends while it waits for this.
+    good(host.command(&Command::read(0, &[0x12, 0, 0, 0, 36, 0], 36)));
+    assert_eq!(held(), 256 << 10, "one command has all the room that it needs, the others wait");
+    san.hold_stores(false);
+    for command in commands {
+        good(host.finish(command));
+    }
+    let mut at = 0;
+    for size in sizes {
+        assert_eq!(store.live_image()[at..at + size], pattern(size, at as u64));
+        at += size;
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Worker {
                 }
                 return;
             }
-            Effect::ReceiveData { task, offset, length } => self.receive_data(now, key, task.tag, offset, length),
+            Effect::ReceiveData { task, offset, length } => self.want_data(now, key, task.tag, offset, length),
             Effect::SendData { task, offset, data } => {
                 if let Some(entry) = self.sessions.get_mut(key) {
                     entry.protocol.send_data_in(TaskHandle::from_u64(task.tag.0), offset, data);

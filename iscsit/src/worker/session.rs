@@ -8,6 +8,7 @@ use iscsi_proto::name::IscsiName;
 use iscsi_proto::target::{
     Command, ConnectionKey, EndReason, Event, SendTargetsScope, Session, TaskHandle, TaskManagement, TextHandle,
 };
+use scsi_core::mutation::{Mutation, is_active};
 use scsi_core::{TaskManagementFunction, TaskManagementResponse};
 use smallvec::SmallVec;
 use stmf::provider::{LuTask, Segments, StoreDone, StoreError, StoreErrorKind, StoreOutcome, TaskManagementRequest};
@@ -35,6 +36,10 @@ pub(super) struct SessionEntry {
     pub(super) deferred_reads: VecDeque<StoreJob>,
     /// Bytes of reads that are being carried out.
     pub(super) reading: u64,
+    /// Data that units ask for and that waits until less of it is held.
+    deferred_data: VecDeque<(TaskTag, u32, u32)>,
+    /// The task whose data does not wait, so that one ends whatever the others need.
+    favoured: Option<TaskTag>,
     pub(super) scheduled: Option<Instant>,
     pub(super) ended: bool,
     /// On the worker's list of sessions to drive.
@@ -53,6 +58,8 @@ impl SessionEntry {
             tasks: Tasks::default(),
             deferred_reads: VecDeque::new(),
             reading: 0,
+            deferred_data: VecDeque::new(),
+            favoured: None,
             scheduled: None,
             ended: false,
             listed: false,
@@ -104,6 +111,7 @@ impl Worker {
                 let Some(event) = event else { break };
                 self.handle_event(now, key, event);
             }
+            self.release_data(now, key);
             self.release_reads(key);
             let Some(entry) = self.sessions.get(key) else { continue };
             for at in 0..entry.sockets.len() {
@@ -177,12 +185,37 @@ impl Worker {
         }
     }
 
-    /// The unit asks for data: what came before goes to it now, the rest is solicited.
-    pub(super) fn receive_data(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, length: u32) {
+    /// The unit asks for data. It waits while too much is held for the session: a unit that hangs would gather what an
+    /// initiator is ready to send for all its commands.
+    pub(super) fn want_data(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, length: u32) {
         let Some(entry) = self.sessions.get_mut(key) else { return };
-        let Some(task) = entry.tasks.get_mut(tag) else { return };
-        task.wanted = task.wanted.max(offset.saturating_add(length));
-        let mut early = std::mem::take(&mut task.early);
+        entry.deferred_data.push_back((tag, offset, length));
+        self.release_data(now, key);
+    }
+
+    /// Lets data come, oldest first, as far as there is room for it. One task at a time goes beyond, so that one ends
+    /// whatever the others need.
+    fn release_data(&mut self, now: Instant, key: SessionKey) {
+        let limit = self.provider.limits().unwritten_bytes;
+        while let Some(entry) = self.sessions.get_mut(key)
+            && let Some((tag, offset, length)) = entry.deferred_data.front().copied()
+        {
+            let has_room = entry.tasks.wanted() + u64::from(length) <= limit;
+            if !has_room && entry.favoured != Some(tag) && !is_active(Mutation::WritesNotHeldBack) {
+                if entry.favoured.is_some_and(|favoured| entry.tasks.get_mut(favoured).is_some()) {
+                    return;
+                }
+                entry.favoured = Some(tag);
+            }
+            entry.deferred_data.pop_front();
+            self.receive_data(now, key, tag, offset, length);
+        }
+    }
+
+    /// What came before goes to the unit now, the rest is solicited.
+    fn receive_data(&mut self, now: Instant, key: SessionKey, tag: TaskTag, offset: u32, length: u32) {
+        let Some(entry) = self.sessions.get_mut(key) else { return };
+        let Some(mut early) = entry.tasks.want(tag, offset.saturating_add(length)) else { return };
         entry.protocol.request_data(TaskHandle::from_u64(tag.0), offset, length);
         self.touch(key);
         for (offset, data) in early.drain(..) {
@@ -331,6 +364,7 @@ impl Worker {
         }
         let tasks = entry.tasks.clear();
         let deferred = std::mem::take(&mut entry.deferred_reads);
+        entry.deferred_data.clear();
         let nexus = entry.nexus.take();
         let name = entry.name.take();
         self.provider.sessions().free_tsih(entry.protocol.tsih());

@@ -32,6 +32,8 @@ pub(super) struct Ended {
 #[derive(Default)]
 pub(super) struct Tasks {
     places: Vec<Place>,
+    /// Of all tasks together, how much was wanted.
+    wanted: u64,
 }
 
 struct Place {
@@ -46,8 +48,9 @@ impl Place {
         Self { tag: None, task: Task { lu: None, clocked, wanted: 0, early: Vec::new() } }
     }
 
-    fn end(&mut self) -> Ended {
+    fn end(&mut self, wanted: &mut u64) -> Ended {
         self.tag = None;
+        *wanted -= u64::from(std::mem::take(&mut self.task.wanted));
         self.task.early.clear();
         Ended { lu: self.task.lu.take(), clocked: self.task.clocked }
     }
@@ -62,9 +65,9 @@ impl Tasks {
             self.places.resize_with(at + 1, || Place::free(clocked.begun));
         }
         let place = &mut self.places[at];
-        let overtaken = place.tag.is_some().then(|| place.end());
+        let overtaken = place.tag.is_some().then(|| place.end(&mut self.wanted));
         place.tag = Some(tag);
-        (place.task.lu, place.task.clocked, place.task.wanted) = (lu, clocked, 0);
+        (place.task.lu, place.task.clocked) = (lu, clocked);
         place.task.early.clear();
         overtaken
     }
@@ -78,13 +81,28 @@ impl Tasks {
     /// Forgets a task; `None` if it is not there.
     pub(super) fn remove(&mut self, tag: TaskTag) -> Option<Ended> {
         let place = self.places.get_mut(TaskHandle::from_u64(tag.0).place())?;
-        (place.tag == Some(tag)).then(|| place.end())
+        (place.tag == Some(tag)).then(|| place.end(&mut self.wanted))
+    }
+
+    /// A unit wants to be served up to this offset of its data-out buffer. What came before it asked; `None` if the task is
+    /// not there.
+    pub(super) fn want(&mut self, tag: TaskTag, end: u32) -> Option<Vec<(u32, Segments)>> {
+        let place = self.places.get_mut(TaskHandle::from_u64(tag.0).place()).filter(|place| place.tag == Some(tag))?;
+        let more = end.saturating_sub(place.task.wanted);
+        place.task.wanted += more;
+        self.wanted += u64::from(more);
+        Some(std::mem::take(&mut place.task.early))
+    }
+
+    /// Bytes of data-out that units have asked for, of tasks that have not ended: what may be held for them.
+    pub(super) fn wanted(&self) -> u64 {
+        self.wanted
     }
 
     /// Forgets all, and their memory.
     pub(super) fn clear(&mut self) -> Vec<Ended> {
-        let places = std::mem::take(&mut self.places);
-        places.into_iter().filter(|place| place.tag.is_some()).map(|mut place| place.end()).collect()
+        let Self { places, mut wanted } = std::mem::take(self);
+        places.into_iter().filter(|place| place.tag.is_some()).map(|mut place| place.end(&mut wanted)).collect()
     }
 }
 
@@ -102,7 +120,14 @@ mod tests {
         assert!(tasks.remove(old).is_some() && tasks.remove(old).is_none());
         assert!(tasks.insert(new, None, clocked).is_none());
         assert!(tasks.get_mut(old).is_none());
-        assert_eq!(tasks.clear().len(), 1);
+        assert!(tasks.want(new, 10).is_some() && tasks.want(new, 5).is_some() && tasks.want(old, 10).is_none());
+        assert_eq!(tasks.wanted(), 10);
+        assert!(tasks.insert(old, None, clocked).is_some(), "it takes the place");
+        assert_eq!(tasks.wanted(), 0);
+        assert!(tasks.want(old, 7).is_some() && tasks.remove(old).is_some());
+        assert_eq!(tasks.wanted(), 0);
+        assert!(tasks.insert(new, None, clocked).is_none() && tasks.want(new, 7).is_some());
+        assert_eq!((tasks.clear().len(), tasks.wanted()), (1, 0));
         assert!(tasks.remove(new).is_none());
     }
 }

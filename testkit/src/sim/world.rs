@@ -36,6 +36,8 @@ pub(super) const SETTLING: Duration = Duration::from_millis(12);
 pub(super) const BLOCKS: usize = 48;
 /// How much a session may have read and not taken before further reads wait.
 const UNSENT: u64 = 32 << 10;
+/// How much units of a session may have asked for before further writes wait.
+const UNWRITTEN: u64 = 2 << 10;
 const QUEUE_DEPTH: u16 = 16;
 
 /// What was asked for.
@@ -271,15 +273,21 @@ impl World {
 
     /// What sessions make the target hold stays within its limits.
     fn check_bounds(&mut self) {
-        let mut reading: BTreeMap<u64, u64> = BTreeMap::new();
-        self.san.store_requests(|request| {
-            if let StoreOp::Read { length, .. } = request.op {
-                *reading.entry(request.nexus.0).or_default() += u64::from(length);
+        let (mut reading, mut writing): (BTreeMap<u64, u64>, BTreeMap<u64, u64>) = Default::default();
+        self.san.store_requests(|request| match &request.op {
+            StoreOp::Read { length, .. } => *reading.entry(request.nexus.0).or_default() += u64::from(*length),
+            StoreOp::Write { data, .. } => {
+                let bytes: usize = data.iter().map(bytes::Bytes::len).sum();
+                *writing.entry(request.nexus.0).or_default() += bytes as u64;
             }
+            _ => {}
         });
-        let most = UNSENT + (BLOCKS * BLOCK) as u64;
-        if let Some((nexus, bytes)) = reading.into_iter().find(|(_, bytes)| *bytes > most) {
-            self.fail(format!("nexus {nexus} has {bytes} bytes of reads under way, the limit is {most}"));
+        for (words, held, limit) in [("reads", reading, UNSENT), ("writes", writing, UNWRITTEN)] {
+            // One command goes beyond.
+            let most = limit + (BLOCKS * BLOCK) as u64;
+            if let Some((nexus, bytes)) = held.into_iter().find(|(_, bytes)| *bytes > most) {
+                self.fail(format!("nexus {nexus} has {bytes} bytes of {words} under way, the limit is {most}"));
+            }
         }
     }
 
@@ -453,6 +461,7 @@ fn manner(rng: &mut Rng) -> Manner {
 pub(super) fn start(rng: &mut Rng, time: VirtualTime, level: Option<HbaLevel>) -> San {
     let san = San::with_clock(2, rng.next(), time, |config| {
         config.limits.unsent_read_bytes = UNSENT;
+        config.limits.unwritten_bytes = UNWRITTEN;
         config.session = SessionConfig { queue_depth: QUEUE_DEPTH, ..SessionConfig::default() };
     });
     if let Some(level) = level {
