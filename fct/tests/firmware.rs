@@ -255,6 +255,11 @@ fn a_third_party_is_logged_out_and_others_stay() {
     let refused = world.service(FIRST, tprlo(0, 0));
     let expected = Els::Reject { reason: LsReason::LOGICAL_ERROR, explanation: LsExplanation::PARAMETERS };
     assert_eq!(Els::decode(&refused).unwrap(), expected);
+    // Another protocol than FCP, of which there are no processes here.
+    let other = PrliPage { kind: 0x1b, flags: PrliPage::GLOBAL, words: [0; 2], parameters: 0 };
+    let accepted = PrliPage::decode(&world.service(FIRST, Els::Tprlo(other).encode())).unwrap();
+    assert_eq!((accepted.kind, accepted.flags & 0x0f00), (0x1b, PrliPage::NO_IMAGE));
+    assert_eq!(world.sessions().len(), 2);
     let accepted = world.service(FIRST, tprlo(PrliPage::THIRD_PARTY, SECOND.0));
     assert_eq!(accepted[0], ElsCommand::LS_ACC.0);
     assert_eq!(PrliPage::decode(&accepted).unwrap().flags & 0x0f00, PrliPage::EXECUTED);

@@ -173,10 +173,11 @@ impl Port {
         } else {
             return self.reject(now, exchange, LsReason::LOGICAL_ERROR, LsExplanation::PARAMETERS);
         };
-        for id in ids {
-            self.end_session(now, id, "a third party logged it out");
+        let flags = if page.kind == FCP { PrliPage::EXECUTED } else { PrliPage::NO_IMAGE };
+        if page.kind == FCP {
+            ids.into_iter().for_each(|id| self.end_session(now, id, "a third party logged it out"));
         }
-        let accept = PrliPage { kind: FCP, flags: PrliPage::EXECUTED, words: [0; 2], parameters: 0 };
+        let accept = PrliPage { kind: page.kind, flags, words: [0; 2], parameters: 0 };
         self.answer(now, exchange, accept.encode(ElsCommand::LS_ACC.0));
     }
 
