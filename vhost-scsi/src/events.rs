@@ -120,7 +120,7 @@ impl Events {
             Some(event(PARAM_CHANGE, lun, u32::from(PARAMETERS_CHANGED) | u32::from(ascq) << 8))
         });
         let missed = std::mem::take(&mut self.missed);
-        let mut bytes = next.or_else(|| missed.then(|| [0; EVENT_BYTES]))?;
+        let mut bytes = next.or_else(|| missed.then_some([0; EVENT_BYTES]))?;
         if missed {
             bytes[3] |= (EVENTS_MISSED >> 24) as u8;
         }
