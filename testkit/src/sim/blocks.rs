@@ -30,6 +30,15 @@ struct Write {
     durable: bool,
     /// Its session was gone by then.
     orphaned: Tick,
+    /// Another one was read that took effect after it, by then: whoever looks later finds this one no more.
+    superseded: Option<(Tick, OpId)>,
+}
+
+impl Write {
+    /// What has taken its place for those who look at `at`, as far as reads have shown.
+    fn seen_superseded(&self, at: Tick) -> Option<OpId> {
+        self.superseded.filter(|(by, _)| *by < at).map(|(_, op)| op)
+    }
 }
 
 /// The blocks of one unit.
@@ -68,8 +77,17 @@ fn decode(block: &[u8], lba: u64) -> Option<Value> {
 
 impl Blocks {
     pub(super) fn new(unit: usize, count: usize) -> Self {
-        let zeros =
-            Write { value: 0, op: 0, same: false, start: 0, latest: 0, happened: true, durable: true, orphaned: OPEN };
+        let zeros = Write {
+            value: 0,
+            op: 0,
+            same: false,
+            start: 0,
+            latest: 0,
+            happened: true,
+            durable: true,
+            orphaned: OPEN,
+            superseded: None,
+        };
         Self { unit, blocks: vec![vec![zeros]; count], written: BTreeMap::new() }
     }
 
@@ -85,6 +103,7 @@ impl Blocks {
                 happened: false,
                 durable: false,
                 orphaned: OPEN,
+                superseded: None,
             });
             self.written.entry(op).or_default().push(lba);
         }
@@ -155,14 +174,15 @@ impl Blocks {
         }
         let Some(writes) = self.blocks.get_mut(lba) else { return Err(format!("block {lba} is beyond the end")) };
         let superseded = |write: &Write| {
-            writes.iter().find(|other| other.happened && other.start > write.latest && other.latest < start)
+            let over = writes.iter().find(|other| other.happened && other.start > write.latest && other.latest < start);
+            over.map(|other| other.op).or_else(|| write.seen_superseded(start))
         };
         let mut found = Vec::new();
         let mut later = None;
         for (at, write) in writes.iter().enumerate().filter(|(_, write)| write.value == value && write.start < end) {
             match superseded(write) {
                 None => found.push(at),
-                Some(other) => later = Some(other.op),
+                Some(other) => later = Some(other),
             }
         }
         match (found.as_slice(), later) {
@@ -175,6 +195,11 @@ impl Blocks {
                 let write = &mut writes[*only];
                 write.happened = true;
                 write.latest = write.latest.min(end);
+                // What had taken effect before the read did so before what was read.
+                let (op, by) = (write.op, write.latest);
+                for other in writes.iter_mut().filter(|other| other.op != op && other.latest < start) {
+                    other.superseded = Some(other.superseded.map_or((by, op), |known| known.min((by, op))));
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -195,10 +220,14 @@ impl Blocks {
                 return Err(format!("unit {unit} block {lba}: the medium holds what was never written"));
             };
             let counts = |other: &Write| if power_lost { other.durable } else { other.happened };
-            let lost = |write: &Write| writes.iter().find(|other| counts(other) && other.start > write.latest);
+            let lost = |write: &Write| {
+                let over =
+                    writes.iter().find(|other| counts(other) && other.start > write.latest).map(|other| other.op);
+                over.or_else(|| write.seen_superseded(at).filter(|_| !power_lost))
+            };
             let candidates: Vec<&Write> = writes.iter().filter(|write| write.value == value).collect();
             if candidates.iter().all(|write| lost(write).is_some()) {
-                let lost = candidates.iter().find_map(|write| lost(write)).map_or(0, |write| write.op);
+                let lost = candidates.iter().find_map(|write| lost(write)).unwrap_or(0);
                 let kind = if power_lost { "flushed" } else { "acknowledged" };
                 return Err(format!(
                     "unit {unit} block {lba}: after the restart it holds op {}, though op {lost} was {kind}",
@@ -216,6 +245,7 @@ impl Blocks {
                     happened: true,
                     durable: true,
                     orphaned: OPEN,
+                    superseded: None,
                 }];
             }
         }
@@ -245,6 +275,31 @@ mod tests {
         assert!(blocks.clone().read(0, &one(1), 5, 6).is_ok());
         assert!(blocks.clone().read(0, &one(2), 5, 6).is_ok());
         assert!(blocks.read(0, &[0; BLOCK], 5, 6).is_err(), "both are over");
+    }
+
+    #[test]
+    fn of_two_concurrent_writes_the_one_that_was_read_last_stays() {
+        let mut blocks = Blocks::new(0, 1);
+        blocks.begin(1, value(0, 1), false, 0, 1, 1);
+        blocks.begin(2, value(0, 2), false, 0, 1, 2);
+        blocks.end(1, 3, true, false);
+        blocks.end(2, 4, true, false);
+        assert!(blocks.read(0, &one(1), 5, 6).is_ok());
+        assert!(blocks.clone().read(0, &one(2), 7, 8).is_err(), "both were over when the first was read");
+        assert!(blocks.clone().restarted(&one(2), 9, false).is_err());
+        assert!(blocks.clone().restarted(&one(2), 9, true).is_ok(), "none was flushed");
+        assert!(blocks.read(0, &one(1), 7, 8).is_ok());
+    }
+
+    #[test]
+    fn a_write_that_goes_on_may_follow_one_that_was_read() {
+        let mut blocks = Blocks::new(0, 1);
+        blocks.begin(1, value(0, 1), false, 0, 1, 1);
+        blocks.begin(2, value(0, 2), false, 0, 1, 2);
+        blocks.end(1, 3, true, false);
+        assert!(blocks.read(0, &one(1), 5, 6).is_ok());
+        assert!(blocks.read(0, &one(2), 7, 8).is_ok());
+        assert!(blocks.read(0, &one(1), 9, 10).is_err());
     }
 
     #[test]
