@@ -107,6 +107,7 @@ pub struct Initiator {
     parameters: FcpService,
     address: PortId,
     link: Option<Link>,
+    failure: Option<String>,
     names: HashMap<PortId, String>,
     fabric: bool,
     awaiting: bool,
@@ -133,6 +134,7 @@ impl Initiator {
             parameters: FcpService::INITIATOR.and(FcpService::READ_XFER_RDY_DISABLED),
             address: PortId::NONE,
             link: None,
+            failure: None,
             names: HashMap::new(),
             fabric: false,
             awaiting: false,
@@ -204,6 +206,9 @@ impl Initiator {
 
     /// Moves everything that can be moved; `true` when there was anything.
     pub fn drive(&mut self, now: Instant) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
         self.engine.handle_timeout(now);
         let mut progress = false;
         while let Some(event) = self.hba.poll_event(now) {
@@ -220,6 +225,12 @@ impl Initiator {
                 HbaEvent::LinkDown => {
                     self.reset();
                     self.events.push_back(Event::Down);
+                }
+                HbaEvent::Failed(reason) => {
+                    self.reset();
+                    self.events.push_back(Event::Down);
+                    self.failure = Some(reason);
+                    return false;
                 }
                 HbaEvent::Frame(frame) => self.engine.handle_frame(now, frame),
                 HbaEvent::NeighbourUp { port_id, .. } => self.events.push_back(Event::NeighbourUp(port_id)),
@@ -241,6 +252,11 @@ impl Initiator {
             }
             progress = true;
         }
+    }
+
+    /// Why the adapter is of no use any more, once it has said so.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// The next event.

@@ -8,7 +8,7 @@ use fct::wire::{
     CtCommand, CtHeader, CtReason, Els, ElsCommand, FcpCommand, FcpResponse, FcpService, LoginParameters,
     LsExplanation, LsReason, PrliPage,
 };
-use fct::{Port, PortConfig};
+use fct::{Port, PortConfig, PortEvent, PortState};
 use scsi_core::{Lun, TaskAttribute};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -245,6 +245,19 @@ fn data_is_cut_as_the_adapter_wants_it() {
     }
     assert!(read == data, "what was written is read");
     assert_eq!(response(&asked, exchange).status, 0);
+}
+
+#[test]
+fn an_adapter_that_has_failed_is_left_alone() {
+    let mut world = logged_in();
+    assert!(world.tell(HbaEvent::Failed("its firmware has stopped".into())).is_empty());
+    assert_eq!((world.port.failure(), world.port.info().state), (Some("its firmware has stopped"), PortState::Error));
+    assert!(world.sessions().is_empty());
+    let events: Vec<PortEvent> = std::iter::from_fn(|| world.port.poll_event()).collect();
+    assert!(events.contains(&PortEvent::Failed("its firmware has stopped".into())), "{events:?}");
+    // Whatever it says now: it has nothing to say, and is asked nothing.
+    assert!(world.link_up(Topology::PointToPoint, false).is_empty());
+    assert!(world.port.info().state == PortState::Error && world.port.info().remotes.is_empty());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod fc_host;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,10 +15,13 @@ use fct::soft::{Wire, WireEnd};
 use fct::wire::{Els, FrameHeader, LoginParameters};
 use lu_sbd::store::MemoryStore;
 use lunette_server::fc::soft::{Cable, DRIVER};
-use lunette_server::fc::{FcMode, FcPort, Wwn};
+use lunette_server::fc::{Adapter, FcDriver, FcDrivers, FcMode, FcPort, Wake, Wwn};
 use lunette_server::{Disk, Server};
 use scsi_core::Status;
-use stmf::provider::hba::{FcFrame, PortId};
+use stmf::provider::PortError;
+use stmf::provider::hba::{
+    FcFrame, Hba, HbaControl, HbaDetails, HbaEvent, HbaLimits, HbaRequest, LinkStatistics, Offload, PortId,
+};
 
 const TARGET: Wwn = Wwn(0x2100_001b_320e_fd58);
 const HOST: Wwn = Wwn(0x2100_00e0_8b10_0163);
@@ -175,4 +180,99 @@ fn noise_and_ten_thousand_logins_leave_another_host_alone() {
     assert_eq!(host.luns(), [0]);
     assert!(server.sessions().len() <= 2);
     assert!(server.sessions().iter().any(|session| session.initiator == "wwn.210000E08B100163"));
+}
+
+/// Adapters in software that fail when they are told to.
+#[derive(Debug, Default)]
+struct BrittleDriver {
+    opened: AtomicUsize,
+    fails: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Brittle {
+    hba: Box<dyn Hba>,
+    fails: Arc<AtomicBool>,
+}
+
+impl FcDriver for BrittleDriver {
+    fn open(&self, port: &FcPort, wake: Wake) -> Result<Adapter, String> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let drivers = FcDrivers::default();
+        let adapter = drivers.find(DRIVER).ok_or("no softfc")?.open(port, wake)?;
+        let hba = Box::new(Brittle { hba: adapter.hba, fails: Arc::clone(&self.fails) });
+        Ok(Adapter { hba, ..adapter })
+    }
+}
+
+impl Hba for Brittle {
+    fn port_name(&self) -> Wwn {
+        self.hba.port_name()
+    }
+
+    fn node_name(&self) -> Wwn {
+        self.hba.node_name()
+    }
+
+    fn details(&self) -> HbaDetails {
+        self.hba.details()
+    }
+
+    fn offload(&self) -> Offload {
+        self.hba.offload()
+    }
+
+    fn limits(&self) -> HbaLimits {
+        self.hba.limits()
+    }
+
+    fn statistics(&self) -> LinkStatistics {
+        self.hba.statistics()
+    }
+
+    fn control(&mut self, now: Instant, control: HbaControl) -> Result<(), PortError> {
+        self.hba.control(now, control)
+    }
+
+    fn submit(&mut self, now: Instant, request: HbaRequest) -> Result<(), HbaRequest> {
+        self.hba.submit(now, request)
+    }
+
+    fn poll_event(&mut self, now: Instant) -> Option<HbaEvent> {
+        if self.fails.swap(false, Ordering::Relaxed) {
+            return Some(HbaEvent::Failed("its firmware has stopped".into()));
+        }
+        self.hba.poll_event(now)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.hba.poll_timeout()
+    }
+}
+
+#[test]
+fn an_adapter_that_fails_is_opened_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let listening = place.path().join("fabric");
+    let driver = Arc::new(BrittleDriver::default());
+    let port = FcPort::new(TARGET, Wwn(0x2000_001b_320e_fd58), FcMode::Target, "brittle")
+        .option("listen", listening.to_str().unwrap());
+    let disk = Disk::new(MemoryStore::new(1 << 20));
+    let builder =
+        Server::builder().no_portal().disk(disk).fc_driver("brittle", Arc::clone(&driver) as Arc<dyn FcDriver>);
+    let server = builder.fc_port(port).start().unwrap();
+    let mut host = FcHost::log_in(&listening, HOST, TARGET);
+    assert_eq!(host.write(0, 0, &[7; 512]), Status::GOOD);
+    driver.fails.store(true, Ordering::Relaxed);
+    // A frame has the adapter looked at.
+    drop(host);
+    until("its session ends", || server.sessions().is_empty());
+    let deadline = Instant::now() + 3 * TIME;
+    while driver.opened.load(Ordering::Relaxed) < 2 {
+        assert!(Instant::now() < deadline, "it is not opened anew");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut host = FcHost::log_in(&listening, HOST, TARGET);
+    assert_eq!(host.read(0, 0, 1), (Status::GOOD, vec![7; 512]));
+    server.stop();
 }

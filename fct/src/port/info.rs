@@ -31,6 +31,8 @@ pub enum PortEvent {
     },
     /// What the driver complains about.
     Trouble(String),
+    /// The adapter is of no use any more, and why.
+    Failed(String),
 }
 
 /// The type of a port, in `fcinfo`'s words.
@@ -69,6 +71,8 @@ pub enum PortState {
     Offline,
     /// Switched on, and the link is down.
     LinkDown,
+    /// The adapter is of no use any more.
+    Error,
 }
 
 impl fmt::Display for PortState {
@@ -77,6 +81,7 @@ impl fmt::Display for PortState {
             Self::Online => "online",
             Self::Offline => "offline",
             Self::LinkDown => "link down",
+            Self::Error => "error",
         })
     }
 }
@@ -130,6 +135,7 @@ impl Port {
             Some(_) => PortType::NPort,
         };
         let state = match (self.switched, self.link) {
+            _ if self.failure.is_some() => PortState::Error,
             (false, _) => PortState::Offline,
             (true, None) => PortState::LinkDown,
             (true, Some(_)) => PortState::Online,

@@ -180,6 +180,8 @@ pub struct Port {
     inbox: Arc<Inbox>,
     switched: bool,
     link: Option<Link>,
+    /// Why the adapter is of no use any more.
+    failure: Option<String>,
     stage: Stage,
     fabric: bool,
     address: PortId,
@@ -237,6 +239,7 @@ impl Port {
             inbox,
             switched: false,
             link: None,
+            failure: None,
             stage: Stage::Down,
             fabric: false,
             address: PortId::NONE,
@@ -274,6 +277,7 @@ impl Port {
         loop {
             let mut progress = false;
             while left > 0
+                && self.failure.is_none()
                 && let Some(event) = self.hba.poll_event(now)
             {
                 left -= 1;
@@ -324,6 +328,11 @@ impl Port {
         };
         let engine = self.engine.as_ref().and_then(Engine::poll_timeout);
         [retry, engine, self.hba.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Why the adapter is of no use any more, once it has said so: drop the port, and open the adapter anew.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// The next event for the log.
@@ -400,6 +409,11 @@ impl Port {
         match (event, &mut self.engine) {
             (HbaEvent::Frame(frame), Some(engine)) => engine.handle_frame(now, frame),
             (HbaEvent::LinkDown, _) => self.link_down(now),
+            (HbaEvent::Failed(reason), _) => {
+                self.link_down(now);
+                self.tell(PortEvent::Failed(reason.clone()));
+                self.failure = Some(reason);
+            }
             (event, _) => self.take_event(now, event),
         }
     }
@@ -434,6 +448,11 @@ impl Port {
     /// Gives the adapter what it has room for; `true` when it took something.
     fn give_to_adapter(&mut self, now: Instant) -> bool {
         let mut progress = false;
+        if self.failure.is_some() {
+            self.held = None;
+            self.requests.clear();
+            return false;
+        }
         loop {
             let next = self.held.take().or_else(|| match &mut self.engine {
                 Some(engine) => engine.poll_frame().map(HbaRequest::Frame),

@@ -36,7 +36,7 @@ pub struct FcAdapterInfo {
     pub port_id: String,
     /// `N-port`, `NL-port`, `L-port`, `point-to-point` or `unknown`.
     pub port_type: String,
-    /// `online`, `offline` or `link down`.
+    /// `online`, `offline`, `link down` or `error`.
     pub state: String,
     /// In gigabits per second; 0 when it is not established.
     pub speed: u32,

@@ -337,6 +337,9 @@ pub enum HbaEvent {
     LinkUp(Link),
     /// The link is down: every login and exchange is gone.
     LinkDown,
+    /// The adapter is of no use any more: every login and exchange is gone, nothing more is taken and nothing more comes. It
+    /// says why, in words for the administrator. Who holds it drops it and opens it anew.
+    Failed(String),
     /// [`Topology::Vn2Vn`]: another port has claimed its address.
     NeighbourUp {
         /// Its address.

@@ -104,6 +104,10 @@ impl InitiatorPort {
         answer
     }
 
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.initiator.failure()
+    }
+
     pub(super) fn info(&self) -> FcAdapterInfo {
         let hba = self.initiator.hba();
         let link = self.initiator.link();
@@ -132,7 +136,12 @@ impl InitiatorPort {
         FcAdapterInfo {
             port_id: self.initiator.address().to_string(),
             port_type: port_type.into(),
-            state: if link.is_some() { "online" } else { "link down" }.into(),
+            state: match link {
+                _ if self.failure().is_some() => "error",
+                Some(_) => "online",
+                None => "link down",
+            }
+            .into(),
             speed: link.map_or(0, |link| link.speed),
             remotes,
             ..words(hba.details(), hba.statistics())

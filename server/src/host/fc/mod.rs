@@ -69,18 +69,22 @@ impl FcPorts {
         }
     }
 
-    /// Tries adapters again that could not be opened; `true` while there are any.
+    /// Tries adapters again that could not be opened or have failed; `true` while there are any to look after.
     fn retry(&self) -> bool {
         let mut ports = self.lock();
-        let mut left = false;
-        for entry in ports.values_mut().filter(|entry| entry.runner.is_err()) {
-            entry.runner = self.open(&entry.port);
-            match &entry.runner {
-                Ok(_) => tracing::info!("Fibre Channel port {} is open now", entry.port.port_name),
-                Err(_) => left = true,
+        for entry in ports.values_mut() {
+            if let Some(reason) = entry.runner.as_ref().ok().and_then(Runner::failure) {
+                // It is closed before it is opened anew.
+                entry.runner = Err(reason);
+            }
+            if entry.runner.is_err() {
+                entry.runner = self.open(&entry.port);
+                if entry.runner.is_ok() {
+                    tracing::info!("Fibre Channel port {} is open now", entry.port.port_name);
+                }
             }
         }
-        left
+        !ports.is_empty()
     }
 
     fn open(&self, port: &FcPort) -> Result<Runner, String> {

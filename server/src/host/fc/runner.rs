@@ -40,6 +40,8 @@ struct Shared {
     wake: Arc<Wake>,
     stop: AtomicBool,
     calls: Mutex<Vec<Call>>,
+    /// Why the adapter is of no use any more.
+    failure: Mutex<Option<String>>,
 }
 
 impl Runner {
@@ -71,7 +73,8 @@ impl Runner {
                 Role::Initiator(Box::new(InitiatorPort::new(Instant::now(), hba, name)))
             }
         };
-        let shared = Arc::new(Shared { wake, stop: AtomicBool::new(false), calls: Mutex::default() });
+        let shared =
+            Arc::new(Shared { wake, stop: AtomicBool::new(false), calls: Mutex::default(), failure: Mutex::default() });
         let (run, surroundings) = (Arc::clone(&shared), surroundings.clone());
         let thread = thread::Builder::new().name("lunette-fc".into());
         let thread = thread.spawn(move || {
@@ -96,6 +99,11 @@ impl Runner {
         }));
         self.shared.wake.wake();
         answer.recv_timeout(ANSWER_TIME).ok()
+    }
+
+    /// Why the adapter has to be opened anew, if it has.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How to unplug the cable, where it is software.
@@ -135,6 +143,13 @@ impl Shared {
                 Role::Target(port) => (turn(port, now, &mut news), port.poll_timeout()),
                 Role::Initiator(port) => (port.drive(now), port.poll_timeout()),
             };
+            let failure = match &role {
+                Role::Target(port) => port.failure(),
+                Role::Initiator(port) => port.failure(),
+            };
+            if let Some(reason) = failure {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+            }
             let wait = if more { Some(now) } else { due }.map(|due| due.saturating_duration_since(Instant::now()));
             let wait = if self.wake.may_sleep() { wait } else { Some(Duration::ZERO) };
             self.wake.sleep(wait, descriptor.map(AsFd::as_fd));
@@ -196,6 +211,7 @@ impl News {
                 (format!("refused login of {} to {target}: {reason}", port_name.device_name()), true)
             }
             PortEvent::Trouble(reason) => (format!("{target}: {reason}"), true),
+            PortEvent::Failed(reason) => (format!("the adapter of {target} has failed: {reason}"), true),
             _ => return,
         };
         let flood = if warning { &mut self.warnings } else { &mut self.others };
