@@ -235,7 +235,8 @@ impl SbdLu {
 
     /// Carries out what does not wait; gives back what might.
     fn attempt(&self, op: &StoreOp) -> Option<StoreOutcome> {
-        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        // While the unit goes offline its last flush holds the store, and whoever may not wait must not wait for that.
+        let store = self.store.try_read().ok()?;
         let store = store.as_deref()?;
         match op {
             StoreOp::Read { offset, length, .. } => {
