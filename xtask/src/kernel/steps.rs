@@ -85,7 +85,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "fcoe-restart", claim: "the server starts again, and so does its FCoE port", run: fcoe::restart },
     Step {
         name: "vhost-user",
-        claim: "a machine whose memory is shared: ext4, fio verifies, units come, grow and go while it runs",
+        claim: "a machine whose memory is shared: ext4, fio verifies on two queues, units come, grow and go while it runs",
         run: vhost::machine,
     },
     Step {

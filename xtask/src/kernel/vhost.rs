@@ -94,10 +94,15 @@ fn serve(scratch: &Scratch) -> Result<Running> {
     Ok(server)
 }
 
-/// Arguments for QEMU: memory that is shared, and the device.
-fn connection(scratch: &Scratch, more: &str) -> [String; 8] {
+/// Processors of the guest, and request queues of its device: the kernel uses no more queues than it has processors.
+const QUEUES: usize = 2;
+
+/// Arguments for QEMU: memory that is shared, a processor for each queue, and last the device.
+fn connection(scratch: &Scratch, more: &str) -> [String; 10] {
     let socket = scratch.join("machine.sock");
     [
+        "-smp".into(),
+        QUEUES.to_string(),
         "-object".into(),
         "memory-backend-memfd,id=memory,size=1024M,share=on".into(),
         "-machine".into(),
@@ -105,7 +110,7 @@ fn connection(scratch: &Scratch, more: &str) -> [String; 8] {
         "-chardev".into(),
         format!("socket,id=lunette,path={}{more}", socket.display()),
         "-device".into(),
-        "vhost-user-scsi-pci,chardev=lunette,num_queues=2".into(),
+        format!("vhost-user-scsi-pci,chardev=lunette,num_queues={QUEUES}"),
     ]
 }
 
@@ -161,9 +166,7 @@ fn scenario(machine: &mut Machine) -> Result<()> {
     let read = machine.guest.run("mount /dev/$D /mnt && md5sum < /mnt/file; umount /mnt")?;
     ensure!(written == read && written.len() >= 32, "written {written}, read {read}");
     machine.guest.run("fsck.ext4 -f -n /dev/$D")?;
-    let fio = "fio --name=verify --filename=/dev/$D --rw=randwrite --bs=4k --size=8m --iodepth=16 --ioengine=libaio \
-               --direct=1 --verify=crc32c --verify_fatal=1 --output=/tmp/fio";
-    machine.guest.run_within(fio, Duration::from_secs(120))?;
+    verify_on_all_queues(machine)?;
 
     // What went through the port is counted.
     let status = machine.administer(&["status", "--json"])?;
@@ -185,6 +188,36 @@ fn scenario(machine: &mut Machine) -> Result<()> {
     ensure!(log.contains(&format!("{INITIATOR} logged in to")), "the login is not in the log");
     ensure!(!log.contains("stopped:"), "a queue was stopped");
     Ok(())
+}
+
+/// A job on each processor, hence on each queue, writes and verifies; each queue has interrupted for its answers.
+fn verify_on_all_queues(machine: &mut Machine) -> Result<()> {
+    let lists = machine.guest.run("for Q in /sys/block/$D/mq/*/cpu_list; do cat $Q; done")?;
+    let cpus: Vec<&str> = lists.split_whitespace().collect();
+    ensure!(cpus == ["0", "1"], "the disk's queues serve processors {cpus:?}, not one each of {QUEUES}");
+    let before = interrupts(machine)?;
+    let job = |cpu: usize| format!("--name=cpu{cpu} --filename=/dev/$D --cpus_allowed={cpu} --offset={}m", cpu * 8);
+    let fio = format!(
+        "fio --rw=randwrite --bs=4k --size=8m --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c \
+         --verify_fatal=1 --output=/tmp/fio {} {}",
+        job(0),
+        job(1)
+    );
+    machine.guest.run_within(&fio, Duration::from_secs(120))?;
+    let after = interrupts(machine)?;
+    // Answers share interrupts: how many there are is the device's business.
+    ensure!(
+        before.len() == QUEUES && after.iter().zip(&before).all(|(after, before)| after > before),
+        "interrupts of each request queue: {before:?} before fio, {after:?} after it"
+    );
+    Ok(())
+}
+
+/// How often each request queue has interrupted, over all processors.
+fn interrupts(machine: &mut Machine) -> Result<Vec<u64>> {
+    let said = machine.guest.run("grep virtio.-request /proc/interrupts")?;
+    let lines = said.lines().filter(|line| line.contains("request"));
+    Ok(lines.map(|line| line.split_whitespace().skip(1).map_while(|count| count.parse::<u64>().ok()).sum()).collect())
 }
 
 fn killed_under_load(machine: &mut Machine) -> Result<()> {
