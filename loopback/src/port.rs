@@ -108,12 +108,21 @@ impl Port {
     /// # Errors
     /// [`OpenError`].
     pub fn open_as(&self, initiator: &str, port: u32, wake: Wake) -> Result<Session, OpenError> {
+        let [_, a, b, c] = port.to_be_bytes();
+        self.open_by(initiator, &TransportId::iscsi_port(initiator, [0x80, a, b, c, 0, 0]), wake)
+    }
+
+    /// As [`open`](Self::open), for the initiator port that reservations know by this TransportID. Two sessions at once with
+    /// one TransportID are one I_T nexus to them: whoever opens several gives each its own.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_by(&self, initiator: &str, id: &TransportId, wake: Wake) -> Result<Session, OpenError> {
         let refused = |refusal| OpenError::Refused { initiator: initiator.to_owned(), refusal };
         self.stmf.may_log_in(initiator, &self.name).map_err(refused)?;
         let inbox = Inbox::new(wake);
-        let [_, a, b, c] = port.to_be_bytes();
         let mut transport_id = Vec::new();
-        TransportId::iscsi_port(initiator, [0x80, a, b, c, 0, 0]).encode(&mut transport_id);
+        id.encode(&mut transport_id);
         let session = self.stmf.open_session(SessionRequest {
             initiator: initiator.to_owned(),
             initiator_alias: None,

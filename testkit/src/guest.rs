@@ -3,6 +3,7 @@
 use bytes::Bytes as Slice;
 use lunette_loopback::Port;
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 use stmf::Stmf;
@@ -69,10 +70,19 @@ struct Ring {
     answers: HashMap<u16, u32>,
 }
 
+/// A driver: its rings and buffers in the guest's memory, whoever the device is.
+pub struct Driver {
+    /// The guest's memory.
+    pub memory: Arc<GuestMemoryMmap>,
+    rings: [Ring; QUEUES],
+    heap: u64,
+    buffers: HashMap<(usize, u16), (u64, usize)>,
+}
+
 /// The guest, with its device.
 pub struct Guest {
-    /// Its memory.
-    pub memory: Arc<GuestMemoryMmap>,
+    /// Its driver.
+    pub driver: Driver,
     /// The device.
     pub device: Device,
     /// Interrupts of each queue so far.
@@ -83,20 +93,34 @@ pub struct Guest {
     pub hold_stores: bool,
     /// What went through the device; it outlives it.
     pub traffic: Arc<Registry>,
-    rings: [Ring; QUEUES],
-    heap: u64,
-    buffers: HashMap<(usize, u16), (u64, usize)>,
 }
 
-fn table(queue: usize) -> u64 {
+impl Deref for Guest {
+    type Target = Driver;
+
+    fn deref(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+impl DerefMut for Guest {
+    fn deref_mut(&mut self) -> &mut Driver {
+        &mut self.driver
+    }
+}
+
+/// Where a queue's table of descriptors lies.
+pub fn table(queue: usize) -> u64 {
     0x1000 * (queue as u64 + 1)
 }
 
-fn available(queue: usize) -> u64 {
+/// Where a queue's available ring lies.
+pub fn available(queue: usize) -> u64 {
     table(queue) + 0x400
 }
 
-fn used(queue: usize) -> u64 {
+/// Where a queue's used ring lies.
+pub fn used(queue: usize) -> u64 {
     table(queue) + 0x800
 }
 
@@ -134,7 +158,8 @@ impl Guest {
         inflight: Option<Inflight>,
         limits: Limits,
     ) -> Self {
-        let session = port.open_as(initiator, 0, Box::new(|| {})).expect("a session");
+        let session =
+            port.open_by(initiator, &vhost_scsi::transport_id(initiator), Box::new(|| {})).expect("a session");
         let traffic = Arc::<Registry>::default();
         let device = Device::new(session, QUEUES, QUEUE_SIZE, limits, Arc::clone(&traffic));
         let mut device = device.expect("a power of two");
@@ -142,14 +167,11 @@ impl Guest {
         device.set_inflight(inflight);
         let mut guest = Self {
             lender: Arc::new(Copied(Arc::clone(&memory))),
-            memory,
+            driver: Driver::new(memory),
             device,
             interrupts: [0; QUEUES],
             hold_stores: false,
             traffic,
-            rings: Default::default(),
-            heap: HEAP,
-            buffers: HashMap::new(),
         };
         for at in 0..QUEUES {
             let queue = guest.device.queue(at).expect("a queue");
@@ -158,11 +180,7 @@ impl Guest {
             queue.set_avail_ring_address(Some(available(at) as u32), Some(0));
             queue.set_used_ring_address(Some(used(at) as u32), Some(0));
             queue.set_event_idx(true);
-            // A driver goes on where it was with the device before.
-            let index = |at: u64| guest.memory.read_obj::<u16>(GuestAddress(at + 2)).expect("guest memory");
-            let (available, seen) = (index(available(at)), index(used(at)));
-            guest.rings[at] = Ring { available, seen, next_descriptor: available % QUEUE_SIZE, ..Ring::default() };
-            guest.device.start(Instant::now(), at, &*guest.memory, &guest.lender);
+            guest.device.start(Instant::now(), at, &*guest.driver.memory, &guest.lender);
         }
         guest
     }
@@ -170,14 +188,11 @@ impl Guest {
     /// The driver begins anew with a queue, and the device with it.
     pub fn begin_anew(&mut self, queue: usize) {
         self.device.reset(queue);
-        for ring in [available(queue), used(queue)] {
-            self.memory.write_obj(0u32, GuestAddress(ring)).expect("guest memory");
-        }
-        self.rings[queue] = Ring::default();
+        self.driver.begin_anew(queue);
         if let Some(queue) = self.device.queue(queue) {
             queue.set_next_avail(0);
         }
-        self.device.start(Instant::now(), queue, &*self.memory, &self.lender);
+        self.device.start(Instant::now(), queue, &*self.driver.memory, &self.lender);
     }
 
     /// A port of its own in this framework, online.
@@ -186,6 +201,126 @@ impl Guest {
     /// When its name is taken.
     pub fn port(stmf: &Arc<Stmf>) -> Port {
         Port::new(stmf, "iqn.2026-11.test:vhost").expect("a new target")
+    }
+
+    /// Kicks a queue and does everything that can be done now.
+    pub fn kick(&mut self, queue: usize) {
+        let (memory, lender) = (Arc::clone(&self.memory), Arc::clone(&self.lender));
+        while self.device.kick(Instant::now(), queue, &*memory, &lender) {
+            self.settle();
+        }
+        self.settle();
+    }
+
+    /// Does everything that can be done now.
+    pub fn settle(&mut self) {
+        let memory = Arc::clone(&self.driver.memory);
+        self.device.handle_mail();
+        while !self.hold_stores
+            && let Some(mut job) = self.device.poll_store()
+        {
+            self.device.lend_room(&mut job, &self.lender);
+            let done = job.lu.perform(job.request);
+            self.device.handle_store_done(&job.lu, done);
+            self.device.handle_mail();
+        }
+        self.device.run(Instant::now(), &*memory);
+        while let Some(queue) = self.device.poll_waiting() {
+            self.device.kick(Instant::now(), queue, &*memory, &self.lender);
+        }
+        for queue in self.device.take_signals(&*memory) {
+            self.interrupts[queue] += 1;
+        }
+        for queue in 0..QUEUES {
+            self.collect(queue);
+        }
+    }
+
+    /// Sends a command to the first request queue; 16 bytes align its buffers, so that rooms lie one behind the other.
+    pub fn send(&mut self, lun: u16, id: u64, cdb: &[u8], data_out: &[u8], room: usize) -> u16 {
+        self.send_on(FIRST_REQUEST_QUEUE, lun, id, cdb, data_out, room)
+    }
+
+    /// Sends a command to one of the request queues.
+    pub fn send_on(&mut self, queue: usize, lun: u16, id: u64, cdb: &[u8], data_out: &[u8], room: usize) -> u16 {
+        let head = self.offer_command(queue, lun, id, cdb, data_out, room);
+        self.kick(queue);
+        head
+    }
+
+    /// The end of a command.
+    pub fn answer(&mut self, head: u16) -> Option<Answer> {
+        self.answer_on(FIRST_REQUEST_QUEUE, head)
+    }
+
+    /// Sends a command and waits for its end.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn command(&mut self, lun: u16, cdb: &[u8], data_out: &[u8], room: usize) -> Answer {
+        let head = self.send(lun, 1, cdb, data_out, room);
+        self.answer(head).unwrap_or_else(|| panic!("no answer to {cdb:02x?}: {:?}", self.device.poll_fault()))
+    }
+
+    /// Sends a task management function (virtio 1.2, 5.6.6.2) and gives the response.
+    pub fn manage(&mut self, subtype: u32, lun: u16, id: u64) -> Option<u8> {
+        let mut bytes = vec![0; 24];
+        bytes[4..8].copy_from_slice(&subtype.to_le_bytes());
+        bytes[8..16].copy_from_slice(&header(lun, id, &[])[..8]);
+        bytes[16..].copy_from_slice(&id.to_le_bytes());
+        let head = self.offer(CONTROL_QUEUE, &[&bytes], &[1], false);
+        self.kick(CONTROL_QUEUE);
+        self.taken(CONTROL_QUEUE, head).map(|(_, bytes)| bytes[0])
+    }
+
+    /// Makes room for an event.
+    pub fn await_event(&mut self) -> u16 {
+        let head = self.offer(EVENT_QUEUE, &[], &[16], false);
+        self.kick(EVENT_QUEUE);
+        head
+    }
+
+    /// Makes room for an event, and kicks only if the device has asked to hear of it (event index, virtio 1.2, 2.7.10).
+    /// The head, and whether it has.
+    pub fn await_event_as_asked(&mut self) -> (u16, bool) {
+        let head = self.offer(EVENT_QUEUE, &[], &[16], false);
+        let wanted = GuestAddress(used(EVENT_QUEUE) + 4 + u64::from(QUEUE_SIZE) * 8);
+        let wanted: u16 = self.memory.read_obj(wanted).expect("guest memory");
+        let is_asked = self.rings[EVENT_QUEUE].available == wanted.wrapping_add(1);
+        if is_asked {
+            self.kick(EVENT_QUEUE);
+        }
+        (head, is_asked)
+    }
+}
+
+impl Driver {
+    /// A driver of rings in this memory; one that is there already goes on where it was with the device before.
+    ///
+    /// # Panics
+    /// When the memory is smaller than [`MEMORY`].
+    pub fn new(memory: Arc<GuestMemoryMmap>) -> Self {
+        let index = |at: u64| memory.read_obj::<u16>(GuestAddress(at + 2)).expect("guest memory");
+        let rings = std::array::from_fn(|at| {
+            let (available, seen) = (index(available(at)), index(used(at)));
+            Ring { available, seen, next_descriptor: available % QUEUE_SIZE, ..Ring::default() }
+        });
+        Self { memory, rings, heap: HEAP, buffers: HashMap::new() }
+    }
+
+    /// Clears a queue's rings.
+    fn begin_anew(&mut self, queue: usize) {
+        for ring in [available(queue), used(queue)] {
+            self.memory.write_obj(0u32, GuestAddress(ring)).expect("guest memory");
+        }
+        self.want_interrupt(queue, 0);
+        self.rings[queue] = Ring::default();
+    }
+
+    /// The driver wants an interrupt for the answer of this index (event index, virtio 1.2, 2.7.7).
+    fn want_interrupt(&self, queue: usize, index: u16) {
+        let event = available(queue) + 4 + u64::from(QUEUE_SIZE) * 2;
+        self.memory.write_obj(index, GuestAddress(event)).expect("guest memory");
     }
 
     /// Puts a chain on a queue: what the device reads, and rooms for what it writes. The head.
@@ -253,40 +388,29 @@ impl Guest {
         at
     }
 
-    /// Kicks a queue and does everything that can be done now.
-    pub fn kick(&mut self, queue: usize) {
-        let (memory, lender) = (Arc::clone(&self.memory), Arc::clone(&self.lender));
-        while self.device.kick(Instant::now(), queue, &*memory, &lender) {
-            self.settle();
-        }
-        self.settle();
+    /// Puts a command on one of the request queues.
+    pub fn offer_command(&mut self, queue: usize, lun: u16, id: u64, cdb: &[u8], data_out: &[u8], room: usize) -> u16 {
+        let header = header(lun, id, cdb);
+        let readable: &[&[u8]] = if data_out.is_empty() { &[&header] } else { &[&header, data_out] };
+        self.offer(queue, readable, &[RESPONSE_BYTES + room], room % 1024 == 512)
     }
 
-    /// Does everything that can be done now.
-    pub fn settle(&mut self) {
-        let memory = Arc::clone(&self.memory);
-        self.device.handle_mail();
-        while !self.hold_stores
-            && let Some(mut job) = self.device.poll_store()
-        {
-            self.device.lend_room(&mut job, &self.lender);
-            let done = job.lu.perform(job.request);
-            self.device.handle_store_done(&job.lu, done);
-            self.device.handle_mail();
-        }
-        self.device.run(Instant::now(), &*memory);
-        while let Some(queue) = self.device.poll_waiting() {
-            self.device.kick(Instant::now(), queue, &*memory, &self.lender);
-        }
-        for queue in self.device.take_signals(&*memory) {
-            self.interrupts[queue] += 1;
-        }
-        for queue in 0..QUEUES {
-            self.collect(queue);
-        }
+    /// The end of a command on one of the request queues.
+    pub fn answer_on(&mut self, queue: usize, head: u16) -> Option<Answer> {
+        let (written, bytes) = self.taken(queue, head)?;
+        let sense_length = u32::from_le_bytes(bytes[..4].try_into().ok()?) as usize;
+        Some(Answer {
+            response: bytes[11],
+            status: bytes[10],
+            sense: bytes[12..12 + sense_length.min(96)].to_vec(),
+            residual: u32::from_le_bytes(bytes[4..8].try_into().ok()?),
+            data: bytes[RESPONSE_BYTES..].to_vec(),
+            written,
+        })
     }
 
-    fn collect(&mut self, queue: usize) {
+    /// Takes what the device has put on a used ring.
+    pub fn collect(&mut self, queue: usize) {
         let index: u16 = self.memory.read_obj(GuestAddress(used(queue) + 2)).expect("guest memory");
         while self.rings[queue].seen != index {
             let slot = used(queue) + 4 + u64::from(self.rings[queue].seen % QUEUE_SIZE) * 8;
@@ -294,9 +418,7 @@ impl Guest {
             let written: u32 = self.memory.read_obj(GuestAddress(slot + 4)).expect("guest memory");
             self.rings[queue].answers.insert(head as u16, written);
             self.rings[queue].seen = self.rings[queue].seen.wrapping_add(1);
-            // The driver wants an interrupt for the next one (event index, virtio 1.2, 2.7.7).
-            let event = available(queue) + 4 + u64::from(QUEUE_SIZE) * 2;
-            self.memory.write_obj(self.rings[queue].seen, GuestAddress(event)).expect("guest memory");
+            self.want_interrupt(queue, self.rings[queue].seen);
         }
     }
 
@@ -312,69 +434,6 @@ impl Guest {
         let mut bytes = vec![0; length];
         self.memory.read_slice(&mut bytes, GuestAddress(at)).ok()?;
         Some((written, bytes))
-    }
-
-    /// Sends a command to the first request queue; 16 bytes align its buffers, so that rooms lie one behind the other.
-    pub fn send(&mut self, lun: u16, id: u64, cdb: &[u8], data_out: &[u8], room: usize) -> u16 {
-        let header = header(lun, id, cdb);
-        let readable: &[&[u8]] = if data_out.is_empty() { &[&header] } else { &[&header, data_out] };
-        let head = self.offer(FIRST_REQUEST_QUEUE, readable, &[RESPONSE_BYTES + room], room % 1024 == 512);
-        self.kick(FIRST_REQUEST_QUEUE);
-        head
-    }
-
-    /// The end of a command.
-    pub fn answer(&mut self, head: u16) -> Option<Answer> {
-        let (written, bytes) = self.taken(FIRST_REQUEST_QUEUE, head)?;
-        let sense_length = u32::from_le_bytes(bytes[..4].try_into().ok()?) as usize;
-        Some(Answer {
-            response: bytes[11],
-            status: bytes[10],
-            sense: bytes[12..12 + sense_length.min(96)].to_vec(),
-            residual: u32::from_le_bytes(bytes[4..8].try_into().ok()?),
-            data: bytes[RESPONSE_BYTES..].to_vec(),
-            written,
-        })
-    }
-
-    /// Sends a command and waits for its end.
-    ///
-    /// # Panics
-    /// When there is no answer.
-    pub fn command(&mut self, lun: u16, cdb: &[u8], data_out: &[u8], room: usize) -> Answer {
-        let head = self.send(lun, 1, cdb, data_out, room);
-        self.answer(head).unwrap_or_else(|| panic!("no answer to {cdb:02x?}: {:?}", self.device.poll_fault()))
-    }
-
-    /// Sends a task management function (virtio 1.2, 5.6.6.2) and gives the response.
-    pub fn manage(&mut self, subtype: u32, lun: u16, id: u64) -> Option<u8> {
-        let mut bytes = vec![0; 24];
-        bytes[4..8].copy_from_slice(&subtype.to_le_bytes());
-        bytes[8..16].copy_from_slice(&header(lun, id, &[])[..8]);
-        bytes[16..].copy_from_slice(&id.to_le_bytes());
-        let head = self.offer(CONTROL_QUEUE, &[&bytes], &[1], false);
-        self.kick(CONTROL_QUEUE);
-        self.taken(CONTROL_QUEUE, head).map(|(_, bytes)| bytes[0])
-    }
-
-    /// Makes room for an event.
-    pub fn await_event(&mut self) -> u16 {
-        let head = self.offer(EVENT_QUEUE, &[], &[16], false);
-        self.kick(EVENT_QUEUE);
-        head
-    }
-
-    /// Makes room for an event, and kicks only if the device has asked to hear of it (event index, virtio 1.2, 2.7.10).
-    /// The head, and whether it has.
-    pub fn await_event_as_asked(&mut self) -> (u16, bool) {
-        let head = self.offer(EVENT_QUEUE, &[], &[16], false);
-        let wanted = GuestAddress(used(EVENT_QUEUE) + 4 + u64::from(QUEUE_SIZE) * 8);
-        let wanted: u16 = self.memory.read_obj(wanted).expect("guest memory");
-        let is_asked = self.rings[EVENT_QUEUE].available == wanted.wrapping_add(1);
-        if is_asked {
-            self.kick(EVENT_QUEUE);
-        }
-        (head, is_asked)
     }
 }
 

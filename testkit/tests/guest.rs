@@ -7,7 +7,7 @@ use stmf::config::{GroupKind, NewView};
 use testkit::guest::{Guest, QUEUE_SIZE, header};
 use testkit::lu::ScriptedLu;
 use testkit::san::{San, guid};
-use vhost_scsi::{ChainError, EVENT_QUEUE, FIRST_REQUEST_QUEUE, Fault, Inflight, Limits};
+use vhost_scsi::{CONTROL_QUEUE, ChainError, EVENT_QUEUE, FIRST_REQUEST_QUEUE, Fault, Inflight, Limits};
 use vm_memory::{Bytes, GuestAddress};
 
 const HOST: &str = "iqn.2026-11.test:guest";
@@ -99,6 +99,55 @@ fn an_aborted_command_comes_back_as_aborted_before_the_answer_to_its_abort() {
     assert_eq!(guest.manage(5, 0, 0), Some(0), "LOGICAL UNIT RESET");
     assert_eq!(guest.command(0, &TEST_UNIT_READY, &[], 0).sense_triple(), Some((6, 0x29, 3)));
     assert_eq!(guest.manage(99, 0, 0), Some(11), "FUNCTION REJECTED");
+}
+
+#[test]
+fn commands_of_two_queues_are_answered_on_their_own_and_a_reset_ends_those_of_both() {
+    let san = San::new(1, 1);
+    let (_port, mut guest) = ready(&san);
+    let (first, second) = (FIRST_REQUEST_QUEUE, FIRST_REQUEST_QUEUE + 1);
+    let blocks: Vec<u8> = (1..=8).flat_map(|byte| [byte; 512]).collect();
+    assert!(guest.command(0, &write(0, 8), &blocks, 0).is_good());
+    guest.begin_anew(first);
+
+    // The same descriptors in both tables: an answer on the other's ring would be taken for one of its own.
+    guest.hold_stores = true;
+    let reads = |guest: &mut Guest, queue, lba: u8| -> Vec<(u16, u8)> {
+        (lba..lba + 2).map(|lba| (guest.send_on(queue, 0, lba.into(), &read(lba, 1), &[], 512), lba + 1)).collect()
+    };
+    let begun = [(first, reads(&mut guest, first, 0)), (second, reads(&mut guest, second, 4))];
+    assert_eq!(begun[0].1[0].0, begun[1].1[0].0);
+    assert_eq!([first, second].map(|queue| guest.device.under_way(queue)), [2, 2]);
+    let interrupts = guest.interrupts;
+    guest.hold_stores = false;
+    guest.settle();
+    for (queue, reads) in begun {
+        for (head, byte) in reads {
+            let answer = guest.answer_on(queue, head).unwrap();
+            assert!(answer.is_good() && answer.data == [byte; 512], "queue {queue}: {answer:?}");
+        }
+        assert!(guest.interrupts[queue] > interrupts[queue], "queue {queue} is told");
+    }
+
+    // LOGICAL UNIT RESET while both have commands under way: none is forgotten, and none answered twice.
+    guest.hold_stores = true;
+    let begun = [(first, reads(&mut guest, first, 2)), (second, reads(&mut guest, second, 6))];
+    assert_eq!(guest.manage(5, 0, 0), None, "the store is still at work on all of them");
+    guest.hold_stores = false;
+    guest.settle();
+    for (queue, reads) in begun {
+        for (head, _) in reads {
+            assert_eq!(guest.answer_on(queue, head).unwrap().response, 2, "ABORTED, queue {queue}");
+        }
+        assert_eq!(guest.device.under_way(queue), 0);
+    }
+    assert_eq!(guest.device.under_way(CONTROL_QUEUE), 0, "the reset is answered");
+    let head = guest.send_on(second, 0, 1, &TEST_UNIT_READY, &[], 0);
+    assert_eq!(guest.answer_on(second, head).unwrap().sense_triple(), Some((6, 0x29, 3)));
+    for (queue, byte) in [(first, 3), (second, 7)] {
+        let head = guest.send_on(queue, 0, 1, &read(byte - 1, 1), &[], 512);
+        assert_eq!(guest.answer_on(queue, head).unwrap().data, [byte; 512]);
+    }
 }
 
 #[test]
@@ -350,6 +399,38 @@ fn commands_under_way_are_carried_out_again_by_the_next_device() {
     let used: u16 = guest.memory.read_obj(GuestAddress(0x1000 * 3 + 0x800 + 2)).unwrap();
     assert_eq!(used, 3, "the unit attention, the write that was answered, the one that was not");
     assert_eq!(guest.device.under_way(FIRST_REQUEST_QUEUE), 0);
+}
+
+#[test]
+fn a_guest_with_the_name_of_a_fibre_channel_port_is_told_as_one_and_comes_back_as_the_same() {
+    for (name, id) in [
+        ("wwn.210000e08b01f7e2", &[0, 0, 0, 0, 0, 0, 0, 0, 0x21, 0, 0, 0xe0, 0x8b, 1, 0xf7, 0xe2, 0, 0, 0, 0][..]),
+        ("naa.52004567ba64678d", b"naa.52004567ba64678d,i,0x800000000000"),
+        (HOST, b"iqn.2026-11.test:guest,i,0x800000000000"),
+    ] {
+        let san = San::new(1, 1);
+        san.disk(1, 0, 1 << 20);
+        let port = Guest::port(&san.stmf());
+        let persistent = |guest: &mut Guest, action: u8, key: u8, new_key: u8| {
+            let mut parameters = [0; 24];
+            (parameters[7], parameters[15]) = (key, new_key);
+            guest.command(0, &[0x5f, action, 3, 0, 0, 0, 0, 0, 24, 0], &parameters, 0).status
+        };
+        let mut guest = Guest::new(&port, name);
+        while !guest.command(0, &TEST_UNIT_READY, &[], 0).is_good() {}
+        assert_eq!([persistent(&mut guest, 0, 0, 7), persistent(&mut guest, 1, 7, 0)], [0, 0]);
+        let full = guest.command(0, &[0x5e, 3, 0, 0, 0, 0, 0, 2, 0, 0], &[], 512).data;
+        assert!(full.windows(id.len()).any(|some| some == id), "{name}: {full:02x?}");
+        drop(guest);
+        // Exclusive access, of a nexus that is there again.
+        let mut guest = Guest::new(&port, name);
+        while guest.command(0, &TEST_UNIT_READY, &[], 0).sense_triple().is_some() {}
+        assert!(guest.command(0, &read(0, 1), &[], 512).is_good(), "{name} is still the holder");
+        let mut other = Guest::new(&port, "wwn.210000e08b01f7e3");
+        while other.command(0, &TEST_UNIT_READY, &[], 0).sense_triple().is_some() {}
+        assert_eq!(other.command(0, &read(0, 1), &[], 512).status, 0x18, "RESERVATION CONFLICT");
+        assert_eq!(persistent(&mut guest, 0, 7, 0), 0);
+    }
 }
 
 /// Memory that outlives a device.

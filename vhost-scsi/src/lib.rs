@@ -23,11 +23,13 @@ mod chain;
 mod device;
 mod events;
 mod inflight;
+mod name;
 mod request;
 
 pub use chain::{ChainError, Lend};
 pub use device::{Device, Fault, Limits, Signals};
 pub use inflight::Inflight;
+pub use name::transport_id;
 pub use request::{CDB_BYTES, SENSE_BYTES};
 
 /// The control queue (virtio 1.2, 5.6.2): task management.

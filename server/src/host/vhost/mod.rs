@@ -323,7 +323,8 @@ impl Turns {
         let device = stream.set_nonblocking(false).map_err(|error| error.to_string()).and_then(|()| {
             let wake = Arc::clone(&self.wake);
             // One machine at a time: it is always the same initiator port, whose reservations outlast a connection.
-            let session = self.target.open_as(&self.port.initiator, 0, Box::new(move || wake.wake()));
+            let (initiator, id) = (&self.port.initiator, vhost_scsi::transport_id(&self.port.initiator));
+            let session = self.target.open_by(initiator, &id, Box::new(move || wake.wake()));
             let session = session.map_err(|error| error.to_string())?;
             let device =
                 Device::new(session, QUEUES, QUEUE_SIZE, Limits::default(), Arc::clone(&self.surroundings.traffic));
