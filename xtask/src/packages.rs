@@ -6,6 +6,43 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// There is no archive to take packages from: what needs them cannot be done here, and is no failure of anybody's.
+#[derive(Debug)]
+pub(crate) struct NoArchive(String);
+
+impl std::fmt::Display for NoArchive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoArchive {}
+
+/// Why what ended with this error cannot be done here, if that is for want of an archive; any other error is a failure.
+pub(crate) fn without_archive(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| cause.downcast_ref::<NoArchive>()).map(ToString::to_string)
+}
+
+/// What apt says of an archive that cannot be reached. That it has not what is asked for (404) is another matter.
+const UNREACHABLE: [&str; 9] = [
+    "Temporary failure resolving",
+    "Could not resolve",
+    "Could not connect",
+    "Unable to connect",
+    "Cannot initiate the connection",
+    "Connection failed",
+    "Connection timed out",
+    "Network is unreachable",
+    "No route to host",
+];
+
+/// Whether apt's words say that it reached nothing of what it wanted: the first line of those that do.
+fn unreachable(words: &str) -> Option<&str> {
+    let mut failed = words.lines().filter(|line| line.contains("Failed to fetch"));
+    let is_unreachable = |line: &&str| UNREACHABLE.iter().any(|reason| line.contains(reason));
+    failed.clone().all(|line| is_unreachable(&line)).then(|| failed.next())?.map(str::trim)
+}
+
 /// What the tests use of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -136,10 +173,22 @@ pub(crate) fn in_archive<'a>(packages: impl IntoIterator<Item = &'a str>) -> Res
     versioned.collect()
 }
 
+/// Has apt know its archives.
+///
+/// # Errors
+/// [`NoArchive`] when it has none or reaches none; what apt-get says.
+pub(crate) fn learn_archives() -> Result<()> {
+    apt(&["update"])?;
+    if capture("apt-get", &["indextargets", "--format", "$(URI)"])?.trim().is_empty() {
+        return Err(NoArchive("apt has no archive in its sources".into()).into());
+    }
+    Ok(())
+}
+
 /// Downloads packages into a directory; nothing is installed.
 ///
 /// # Errors
-/// When no archive has one of them, and what apt-get says.
+/// [`NoArchive`] when none can be reached; when no archive has one of them, and what apt-get says.
 pub(crate) fn download<'a>(packages: impl IntoIterator<Item = &'a str> + Clone, into: &Path) -> Result<()> {
     let fetch = || {
         let names = in_archive(packages.clone())?;
@@ -231,10 +280,15 @@ fn run_apt(command: &mut Command) -> Result<()> {
         .stdin(Stdio::null())
         .output()
         .context("cannot start apt-get")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // An update that reaches nothing ends well, with warnings.
+    if let Some(line) = unreachable(&said) {
+        return Err(NoArchive(format!("no archive of apt's sources can be reached: {line}")).into());
+    }
     if !output.status.success() {
         let words: Vec<_> =
             command.get_args().take_while(|word| *word != "-o").map(|word| word.to_string_lossy()).collect();
-        bail!("'apt-get {}' failed: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!("'apt-get {}' failed: {}", words.join(" "), said.trim());
     }
     Ok(())
 }
@@ -242,6 +296,32 @@ fn run_apt(command: &mut Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_that_cannot_be_reached_is_told_from_one_that_lacks_a_package() {
+        let name =
+            "E: Failed to fetch http://deb.example/debian/pool/f/fio.deb  Temporary failure resolving 'deb.example'";
+        let port = "W: Failed to fetch http://127.0.0.1:9/dists/x/InRelease  Could not connect to 127.0.0.1:9 (127.0.0.1). - \
+                    connect (111: Connection refused)";
+        let gone = "E: Failed to fetch http://deb.example/debian/pool/f/fio.deb  404  Not Found [IP: 192.0.2.7 80]";
+        let some = "E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?";
+        assert_eq!(unreachable(&format!("{name}\n{port}\n{some}\n")), Some(name));
+        assert_eq!(unreachable(port), Some(port));
+        for words in [gone, some, "", &format!("{name}\n{gone}\n"), "E: Unable to locate package fioo"] {
+            assert_eq!(unreachable(words), None, "{words}");
+        }
+    }
+
+    #[test]
+    fn only_the_want_of_an_archive_is_a_reason_to_skip() {
+        let none = || anyhow::Error::from(NoArchive("no archive".into()));
+        let around = none().context("cannot download").context("cannot make the guest's image");
+        assert_eq!(without_archive(&none()).as_deref(), Some("no archive"));
+        assert_eq!(without_archive(&around).as_deref(), Some("no archive"));
+        for other in ["no archive", "'apt-get download fio=1' failed: 404"] {
+            assert_eq!(without_archive(&anyhow::anyhow!("{other}").context("cannot make the guest's image")), None);
+        }
+    }
 
     #[test]
     fn the_newest_version_of_an_archive_is_the_first_that_is_listed() {

@@ -157,10 +157,13 @@ impl Image {
 
 /// Everything that the programs and the kernel need, by name.
 fn closure() -> Result<BTreeSet<String>> {
-    let kernel = capture("apt-cache", &["depends", "linux-image-amd64"])?;
-    let kernel = kernel.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
-    let kernel = kernel.context("apt knows no linux-image-amd64: is a Debian archive in its sources?")?;
-    let kernel = format!("linux-image-{kernel}");
+    let kernel = match kernel() {
+        Ok(kernel) => kernel,
+        Err(_) => {
+            packages::learn_archives()?;
+            kernel()?
+        }
+    };
     let relations = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];
     let without: Vec<String> = relations.iter().map(|relation| format!("--no-{relation}")).collect();
     let mut arguments = vec!["depends", "--recurse"];
@@ -172,6 +175,14 @@ fn closure() -> Result<BTreeSet<String>> {
         named.filter(|name| !LEFT_OUT.iter().any(|left| name.starts_with(left))).map(str::to_owned).collect();
     packages.insert(kernel);
     Ok(packages)
+}
+
+/// The package of the newest kernel.
+fn kernel() -> Result<String> {
+    let depends = capture("apt-cache", &["depends", "linux-image-amd64"])?;
+    let version = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
+    let version = version.context("apt knows no linux-image-amd64: is a Debian archive in its sources?")?;
+    Ok(format!("linux-image-{version}"))
 }
 
 fn unpack(packages: &[&str], archive: &Path, root: &Path) -> Result<()> {
