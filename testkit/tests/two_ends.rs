@@ -418,6 +418,36 @@ fn chap_right_and_wrong() {
 }
 
 #[test]
+fn an_initiator_that_hangs_up_on_a_target_with_another_secret_is_told_of() {
+    let san = San::new(1, 1);
+    san.disk(1, 0, 1 << 16);
+    san.demand_chap(HOST, "icuid1", b"a good secret");
+    let secret = iscsit::config::Patch::Set(b"the target's own".to_vec());
+    let patch = iscsit::config::TargetPatch { chap_secret: secret, ..Default::default() };
+    san.configure(|config| config.plan_modify_target(TARGET, &patch, false).expect("a secret").1.remove(0));
+    let told = |san: &San| -> Vec<String> {
+        san.settle();
+        san.take_notices().iter().map(ToString::to_string).filter(|words| words.contains("refused")).collect()
+    };
+    let attempt = |secret: &[u8], target_secret: &[u8]| {
+        let chap = Chap { target_secret: Some(target_secret.into()), ..Chap::one_way("icuid1", secret) };
+        let mut host = Initiator::new(san.connect(0, LinkFaults::default()));
+        let result = host.login(&plain().with_chap(chap));
+        host.wire.close();
+        result
+    };
+    attempt(b"a good secret", b"the target's own").unwrap();
+    assert_eq!(told(&san), [""; 0]);
+    attempt(b"a good secret", b"not that of it").unwrap_err();
+    let words = told(&san);
+    assert!(words.len() == 1 && words[0].contains(HOST) && words[0].contains("hung up after the proof"), "{words:?}");
+    // What was refused is told once, though it hangs up as well.
+    attempt(b"another secret", b"the target's own").unwrap_err();
+    let words = told(&san);
+    assert!(words.len() == 1 && words[0].contains("(status 0201)"), "{words:?}");
+}
+
+#[test]
 fn discovery_names_the_targets_and_their_portals() {
     let san = San::new(1, 1);
     san.add_target("iqn.2026-11.org.lunette:02:other");

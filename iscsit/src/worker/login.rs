@@ -30,12 +30,22 @@ pub(super) struct LoginStage {
     authentication: &'static str,
     /// Why we refused, for the log.
     refusal: Option<String>,
+    /// How it ended was told.
+    is_told: bool,
     pub(super) scheduled: Option<Instant>,
 }
 
 impl LoginStage {
     pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, target: None, claim: None, authentication: "none", refusal: None, scheduled: None }
+        Self {
+            connection,
+            target: None,
+            claim: None,
+            authentication: "none",
+            refusal: None,
+            is_told: false,
+            scheduled: None,
+        }
     }
 }
 
@@ -460,10 +470,25 @@ impl Worker {
         }
     }
 
+    /// A peer that has named itself hung up before its login was done. One that had proved who it is may have found that the
+    /// target's proof is none: it has no status to say so by.
+    pub(super) fn note_hang_up(&mut self, id: ConnectionId) {
+        let Some(Stage::Login(login)) = self.connections.get(id).map(|socket| &socket.stage) else { return };
+        if login.is_told || login.connection.identity().is_none() {
+            return;
+        }
+        let reason = match login.connection.authenticated_as() {
+            Some(_) => "the initiator hung up after the proof of who it is; it may have another secret for the target",
+            None => "the initiator hung up before its login was done",
+        };
+        self.note_refusal(id, None, reason.into());
+    }
+
     fn note_refusal(&mut self, id: ConnectionId, status: Option<LoginStatus>, fault: String) {
         let Some(socket) = self.connections.get_mut(id) else { return };
         let (local, peer) = (socket.local, socket.peer);
         let Stage::Login(login) = &mut socket.stage else { return };
+        login.is_told = true;
         let identity = login.connection.identity();
         let notice = Notice::LoginRefused {
             initiator: identity.map(|identity| identity.initiator_name.to_string()),

@@ -332,6 +332,7 @@ impl Worker {
 
     /// The socket is closed: by the peer, by an error, or after [`WorkerEvent::Close`]. The id is stale from now on.
     pub fn handle_closed(&mut self, now: Instant, id: ConnectionId) {
+        self.note_hang_up(id);
         let Some(socket) = self.connections.remove(id) else { return };
         match socket.stage {
             Stage::Login(login) => self.abandon_login(*login),
