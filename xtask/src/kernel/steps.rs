@@ -42,6 +42,11 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "discovery", claim: "SendTargets lists the target at both portals", run: discovery },
     Step { name: "chap", claim: "the right secret logs in, a wrong one is refused and told in the log", run: chap },
     Step { name: "mutual", claim: "both prove themselves; a target with a wrong secret is refused", run: mutual },
+    Step {
+        name: "chap-discovery",
+        claim: "discovery with CHAP works whether or not it is asked for; asked for, nothing else does",
+        run: chap_discovery,
+    },
     Step { name: "login", claim: "with both digests the disk appears with its size and its NAA", run: login },
     Step { name: "ext4", claim: "ext4 is made, filled, unmounted, found clean, and read back", run: ext4 },
     Step { name: "xfs", claim: "the same with XFS", run: xfs },
@@ -169,6 +174,13 @@ fn node(target: &str, portal: &str) -> String {
 
 fn discovery(lab: &mut Lab) -> Result<()> {
     lab.guest.run(&format!("echo InitiatorName={INITIATOR} > /etc/iscsi/initiatorname.iscsi"))?;
+    configure(lab, &[])?;
+    lab.guest.run("iscsid && sleep 1")?;
+    finds_the_target(lab)
+}
+
+/// Writes open-iscsi's configuration: what all steps want, and more.
+fn configure(lab: &mut Lab, more: &[String]) -> Result<()> {
     let settings = [
         "node.startup = manual",
         "node.session.timeo.replacement_timeout = 120",
@@ -176,9 +188,17 @@ fn discovery(lab: &mut Lab) -> Result<()> {
         "node.conn[0].timeo.noop_out_timeout = 3",
         "node.session.initial_login_retry_max = 2",
     ];
-    lab.guest.run(&format!("printf '%s\\n' '{}' > /etc/iscsi/iscsid.conf", settings.join("' '")))?;
-    lab.guest.run("iscsid && sleep 1")?;
-    let found = lab.guest.run(&format!("iscsiadm -m discovery -t sendtargets -p {}", PORTALS[0]))?;
+    let lines = settings.into_iter().chain(more.iter().map(String::as_str)).collect::<Vec<_>>().join("' '");
+    lab.guest.run(&format!("printf '%s\\n' '{lines}' > /etc/iscsi/iscsid.conf")).map(drop)
+}
+
+/// The line that asks a portal for its targets.
+fn send_targets() -> String {
+    format!("iscsiadm -m discovery -t sendtargets -p {}", PORTALS[0])
+}
+
+fn finds_the_target(lab: &mut Lab) -> Result<()> {
+    let found = lab.guest.run(&send_targets())?;
     for portal in PORTALS {
         let line = format!("{portal}:3260,1 {OPEN}");
         ensure!(found.contains(&line), "discovery does not show '{line}':\n{found}");
@@ -213,11 +233,74 @@ fn chap(lab: &mut Lab) -> Result<()> {
     credentials(lab, ONE_WAY, SECRET, None)?;
     visit(lab, ONE_WAY)?;
     credentials(lab, ONE_WAY, WRONG_SECRET, None)?;
-    let words = lab.guest.refused(&format!("{} --login", node(ONE_WAY, PORTALS[0])))?;
-    ensure!(words.contains("authorization failure"), "open-iscsi was refused otherwise:\n{words}");
-    let told = lab.log().lines().any(|line| line.contains(INITIATOR) && line.contains("0201"));
-    ensure!(told, "no line of the log tells of the refusal");
+    let told = [&wrong_secret(ONE_WAY)[..], &[AUTHENTICATION_FAILURE.into()]].concat();
+    unauthorized(lab, &format!("{} --login", node(ONE_WAY, PORTALS[0])), "authorization failure", &told)
+}
+
+/// How the log ends a line about a login that did not prove who it is (RFC 7143 11.13.5).
+const AUTHENTICATION_FAILURE: &str = "(status 0201)";
+
+/// What the log says of a login at a target, or of a discovery, with another secret.
+fn wrong_secret(target: &str) -> [String; 2] {
+    [format!(" to {target} at {}:3260: ", PORTALS[0]), format!("wrong CHAP name or secret for {INITIATOR:?}")]
+}
+
+/// The target refuses: ISCSI_ERR_LOGIN_AUTH_FAILED of open-iscsi.
+fn unauthorized(lab: &mut Lab, line: &str, words: &str, told: &[String]) -> Result<()> {
+    fails_to_log_in(lab, line, 24, words, told)
+}
+
+/// Runs iscsiadm, which must end with this status and these words; the server must tell it by a line that names the initiator
+/// and, as `told`, the reason.
+fn fails_to_log_in(lab: &mut Lab, line: &str, status: i32, words: &str, told: &[String]) -> Result<()> {
+    let before = lab.log().len();
+    let said = lab.guest.try_run(&format!("{line} 2>&1"), Duration::from_secs(60))?;
+    ensure!(
+        said.status == status && said.text.contains(words),
+        "status {}, and not '{words}':\n{}",
+        said.status,
+        said.text
+    );
+    let refusal = format!("refused login of {INITIATOR} from ");
+    let is_told = |line: &str| line.contains(&refusal) && told.iter().all(|words| line.contains(words));
+    // The server may hear of it after the guest has told.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !lab.log()[before..].lines().any(is_told) {
+        let log = &lab.log()[before..];
+        ensure!(Instant::now() < deadline, "no line of the log tells of the refusal with {told:?}:\n{log}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
+}
+
+/// Discovery with CHAP: COMSTAR never asks for it; this server does if it is told to.
+fn chap_discovery(lab: &mut Lab) -> Result<()> {
+    let settings = |secret: &str| {
+        let values = [("authmethod", "CHAP"), ("username", INITIATOR), ("password", secret)];
+        values.map(|(name, value)| format!("discovery.sendtargets.auth.{name} = {value}"))
+    };
+    // Offered and not needed.
+    configure(lab, &settings(SECRET))?;
+    finds_the_target(lab)?;
+    let found = |lab: &Lab, from: usize, by: &str| {
+        let log = lab.log().split_off(from);
+        let words = format!("logged in to discovery at {}:3260", PORTALS[0]);
+        let by = format!("(authentication {by})");
+        ensure!(log.lines().any(|line| line.contains(&words) && line.contains(&by)), "no '{words}' {by}:\n{log}");
+        Ok(())
+    };
+    found(lab, 0, "none")?;
+    lab.administer(&["itadm", "modify-defaults", "--discovery-auth", "chap"])?;
+    let before = lab.log().len();
+    finds_the_target(lab)?;
+    found(lab, before, "CHAP")?;
+    configure(lab, &settings(WRONG_SECRET))?;
+    let told = [&wrong_secret("discovery")[..], &[AUTHENTICATION_FAILURE.into()]].concat();
+    unauthorized(lab, &send_targets(), "failed to authenticate", &told)?;
+    configure(lab, &[])?;
+    unauthorized(lab, &send_targets(), "authorization", &["to discovery at ".into(), AUTHENTICATION_FAILURE.into()])?;
+    lab.administer(&["itadm", "modify-defaults", "--discovery-auth", "none"])?;
+    finds_the_target(lab)
 }
 
 fn mutual(lab: &mut Lab) -> Result<()> {
@@ -225,11 +308,14 @@ fn mutual(lab: &mut Lab) -> Result<()> {
     lab.administer(&["itadm", "create-target", "-a", "chap", "-u", "array", "-S", &secret, "-n", MUTUAL])?;
     credentials(lab, MUTUAL, SECRET, Some(TARGET_SECRET))?;
     visit(lab, MUTUAL)?;
+    let login = format!("{} --login", node(MUTUAL, PORTALS[0]));
+    // It is the guest that refuses here: by hanging up, and with the words for an end that trying again does not mend.
     credentials(lab, MUTUAL, SECRET, Some(WRONG_SECRET))?;
-    lab.guest.refused(&format!("{} --login", node(MUTUAL, PORTALS[0])))?;
+    let told = [format!(" to {MUTUAL} at {}:3260: ", PORTALS[0]), "hung up after the proof of who it is".into()];
+    fails_to_log_in(lab, &login, 19, "non-retryable iSCSI login failure", &told)?;
     credentials(lab, MUTUAL, WRONG_SECRET, Some(TARGET_SECRET))?;
-    lab.guest.refused(&format!("{} --login", node(MUTUAL, PORTALS[0])))?;
-    Ok(())
+    let told = [&wrong_secret(MUTUAL)[..], &[AUTHENTICATION_FAILURE.into()]].concat();
+    unauthorized(lab, &login, "authorization failure", &told)
 }
 
 fn login(lab: &mut Lab) -> Result<()> {
