@@ -254,10 +254,6 @@ impl SbdLu {
             StoreOp::Write { offset, data, durable: false } => {
                 Some(done(store, store.try_write_bytes(*offset, data)?, op))
             }
-            StoreOp::Prefetch { offset, length } => {
-                store.prefetch(*offset, *length);
-                Some(StoreOutcome::Done)
-            }
             _ => None,
         }
     }

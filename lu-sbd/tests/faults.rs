@@ -8,8 +8,10 @@ use lu_sbd::store::{BackingStore, Capabilities, Error, MemoryStore, Operation};
 use proptest::prelude::*;
 use scsi_core::{SenseKey, Status};
 use std::io::IoSlice;
-use std::sync::{Arc, Mutex};
-use stmf::provider::StoreErrorKind;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+use stmf::provider::{Effects, LogicalUnit, Segments, StoreErrorKind};
 
 /// A store with what is written and what is safe: a flush makes the one the other.
 #[derive(Debug)]
@@ -226,7 +228,7 @@ fn a_store_that_lends_too_little_is_a_medium_error() {
         fn flush(&self) -> Result<(), Error> {
             Ok(())
         }
-        fn read_bytes(&self, offset: u64, length: usize) -> Result<stmf::provider::Segments, Error> {
+        fn read_bytes(&self, offset: u64, length: usize) -> Result<Segments, Error> {
             self.0.read_bytes(offset, length - 1)
         }
     }
@@ -234,6 +236,67 @@ fn a_store_that_lends_too_little_is_a_medium_error() {
     let answer = rig.run(1, &read10(0, 1), &[], 512);
     answer.check(SenseKey::MEDIUM_ERROR, 0x11, 0);
     assert!(answer.data.is_empty());
+}
+
+/// A store whose flush waits until it may end, and says that it has begun.
+#[derive(Debug)]
+struct Hanging {
+    memory: MemoryStore,
+    begun: mpsc::Sender<()>,
+    end: Mutex<mpsc::Receiver<()>>,
+}
+
+impl BackingStore for Hanging {
+    fn capacity(&self) -> u64 {
+        self.memory.capacity()
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
+        self.memory.read_at(offset, into)
+    }
+
+    fn write_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), Error> {
+        self.memory.write_at(offset, data)
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        self.begun.send(()).unwrap();
+        self.end.lock().unwrap().recv().unwrap();
+        Ok(())
+    }
+
+    fn try_read_bytes(&self, offset: u64, length: usize) -> Option<Result<Segments, Error>> {
+        self.memory.try_read_bytes(offset, length)
+    }
+}
+
+#[test]
+fn a_unit_that_goes_offline_holds_up_nobody_who_may_not_wait() {
+    let (begun, has_begun) = mpsc::channel();
+    let (may_end, end) = mpsc::channel();
+    let store = Hanging { memory: MemoryStore::new(1 << 20), begun, end: Mutex::new(end) };
+    let mut rig = Rig::with(Arc::new(store), &[]);
+    rig.hold = true;
+    let read = rig.simple(1, &read10(0, 1), &[], 512);
+    let request = rig.held.pop_front().expect("a request is held");
+    let lu = Arc::clone(&rig.lu);
+    let (answer, answered) = mpsc::channel();
+    let given_back = thread::scope(|scope| {
+        scope.spawn(|| lu.take_offline());
+        has_begun.recv().unwrap();
+        scope.spawn(|| answer.send(lu.try_perform(request)).unwrap());
+        // Long enough for any machine; a thread that waits for the flush waits for ever.
+        let given_back = answered.recv_timeout(Duration::from_secs(20));
+        may_end.send(()).unwrap();
+        given_back
+    });
+    // Who may wait carries it out: this unit has no way to open its store again, and so keeps it.
+    let request = given_back.expect("an answer while the flush hangs").expect_err("the store is busy");
+    let done = rig.lu.perform(request);
+    let mut effects = Effects::new();
+    rig.lu.store_done(done, &mut effects);
+    rig.carry_out(effects);
+    assert!(matches!(rig.ended.get(&read), Some(End::Completed(answer)) if answer.status == Status::GOOD));
 }
 
 #[test]
