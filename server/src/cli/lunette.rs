@@ -105,7 +105,8 @@ pub(super) struct ServeArguments {
     /// Threads of the data path; one per core if missing.
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<NonZeroUsize>,
-    /// Microseconds a thread of the data path looks for work before it sleeps: buys latency with processor time.
+    /// Microseconds a thread of the data path looks for work before it sleeps, at most; it looks for less while none comes that
+    /// soon. Buys latency with processor time.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(super) poll_us: u32,
     /// Interface of the system for the data path: epoll, or io_uring where it is there; else $LUNETTE_INTERFACE, epoll.

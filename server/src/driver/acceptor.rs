@@ -6,6 +6,7 @@ use super::half_open::HalfOpen;
 use super::inbox::{Inbox, Message, Newcomer};
 use super::listener::{ListenError, listen};
 use super::protocol::{Arrival, Protocol};
+use super::spread::Spread;
 use super::wake::Wake;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -36,6 +37,7 @@ pub(crate) struct Crew<P: Protocol> {
     pub(crate) inboxes: Arc<[Arc<Inbox<P>>]>,
     pub(crate) loads: Loads,
     pub(crate) half_open: Arc<HalfOpen>,
+    pub(crate) spread: Spread,
 }
 
 /// The accepting thread; dropping it closes all portals.
@@ -288,9 +290,9 @@ impl<P: Protocol> Accepting<P> {
         // A peer that vanished shows even when nobody speaks.
         let _ = sockopt::set_socket_keepalive(&socket, true);
         let local = rustix::net::getsockname(&socket).ok().and_then(|name| name.try_into().ok()).unwrap_or(portal);
-        let Some((thread, load)) = loads.iter().enumerate().min_by_key(|(_, load)| load.load(Ordering::Relaxed)) else {
-            return;
-        };
+        let connections = loads.iter().map(|load| load.load(Ordering::Relaxed));
+        let Some(thread) = self.crew.spread.choose(Instant::now(), connections) else { return };
+        let load = &loads[thread];
         self.serial += 1;
         let serial = self.serial;
         load.fetch_add(1, Ordering::Relaxed);

@@ -14,6 +14,7 @@ use super::inbox::{Inbox, Message, Newcomer, StoreReturn};
 use super::net::{Flushed, Net, Ready, Received};
 use super::protocol::{Action, Arrival, Protocol, StoreJob};
 use super::slab::Slab;
+use super::spin::Spin;
 use super::tx_queue::TxQueue;
 use super::wake::Wake;
 use super::{Limits, acceptor::Loads};
@@ -75,6 +76,7 @@ pub(crate) struct EventLoop<P: Protocol, N: Net> {
     unanswered_bytes: usize,
     round: u64,
     next_tick: Option<Instant>,
+    spin: Spin,
     shut_down: Option<Instant>,
     /// Something happened that the protocol has not been polled after.
     restless: bool,
@@ -117,6 +119,7 @@ enum State<C> {
 impl<P: Protocol, N: Net> EventLoop<P, N> {
     /// A thread without connections.
     pub(crate) fn new(parts: Parts<P>, net: N) -> Self {
+        let spin = Spin::new(parts.limits.poll);
         Self {
             cached: false,
             parts,
@@ -135,6 +138,7 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             unanswered_bytes: 0,
             round: 0,
             next_tick: None,
+            spin,
             shut_down: None,
             restless: false,
             out: Vec::new(),
@@ -154,6 +158,10 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
                 break Err(error);
             }
             let now = Instant::now();
+            if self.run.is_empty() {
+                let work = !ready.is_empty() || self.parts.wake.is_woken();
+                self.spin.learn(now.saturating_duration_since(started), work);
+            }
             self.round += 1;
             if self.parts.wake.take() {
                 self.read_mail(now);
@@ -205,8 +213,8 @@ impl<P: Protocol, N: Net> EventLoop<P, N> {
             self.next_tick = Some(now + TICK);
         }
         let due = [self.parts.protocol.poll_timeout(), self.next_tick, self.shut_down].into_iter().flatten().min();
-        if !self.parts.limits.poll.is_zero() {
-            let until = now + self.parts.limits.poll;
+        if !self.spin.span().is_zero() {
+            let until = now + self.spin.span();
             let until = due.map_or(until, |due| due.min(until));
             while Instant::now() < until {
                 self.net.wait(Some(Duration::ZERO), ready)?;

@@ -43,8 +43,9 @@ pub struct Limits {
     /// How long a closed connection's socket is kept to see the peer's end, so that the last answer is not lost to a
     /// reset.
     pub linger: Duration,
-    /// How long a thread looks for work without sleeping once it has none. Zero, the default, sleeps at once; more
-    /// buys latency with processor time.
+    /// How long a thread looks for work without sleeping once it has none, at most: the span grows to it while work keeps coming
+    /// that soon, and shrinks to nothing while it does not. Zero, the default, always sleeps at once; more buys latency with
+    /// processor time.
     pub poll: Duration,
 }
 

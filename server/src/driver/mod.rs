@@ -31,6 +31,8 @@ mod net;
 mod packet;
 mod protocol;
 mod slab;
+mod spin;
+mod spread;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -55,6 +57,7 @@ use event_loop::{EventLoop, Parts};
 use half_open::HalfOpen;
 use inbox::{Inbox, Message};
 use net::{Epoll, Net, Uring};
+use spread::Spread;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -157,11 +160,17 @@ impl<P: Protocol> Driver<P> {
         let inboxes: Arc<[_]> = wakes.iter().map(|wake| Inbox::<P>::new(Arc::clone(wake))).collect();
         let loads: Loads = wakes.iter().map(|_| AtomicUsize::new(0)).collect();
         let half_open = Arc::new(HalfOpen::new(limits.max_half_open_per_address, limits.max_half_open));
-        let crew = Crew { inboxes: Arc::clone(&inboxes), loads: Arc::clone(&loads), half_open: Arc::clone(&half_open) };
+        let counters: Vec<Arc<Counters>> = wakes.iter().map(|_| Arc::default()).collect();
+        let crew = Crew {
+            inboxes: Arc::clone(&inboxes),
+            loads: Arc::clone(&loads),
+            half_open: Arc::clone(&half_open),
+            spread: Spread::new(counters.iter().map(Arc::clone), Instant::now()),
+        };
         // Made first: should a thread fail to start, dropping it ends those that did.
         let mut driver = Self {
             inboxes,
-            counters: Vec::new(),
+            counters,
             half_open,
             acceptor: Mutex::new(Some(Acceptor::start(crew, limits)?)),
             threads: Mutex::default(),
@@ -169,8 +178,6 @@ impl<P: Protocol> Driver<P> {
             interface: N::NAME,
         };
         for (index, wake) in wakes.into_iter().enumerate() {
-            let counters = Arc::new(Counters::default());
-            driver.counters.push(Arc::clone(&counters));
             let parts = Parts {
                 index,
                 protocol: make(index, Arc::clone(&wake)),
@@ -179,7 +186,7 @@ impl<P: Protocol> Driver<P> {
                 loads: Arc::clone(&loads),
                 pool: pool.clone(),
                 half_open: Arc::clone(&driver.half_open),
-                counters,
+                counters: Arc::clone(&driver.counters[index]),
                 limits: limits.clone(),
             };
             let (failed, on_failure) = (Arc::clone(&driver.failed), on_failure.clone());
