@@ -173,3 +173,45 @@ fn a_used_port_is_named_with_the_remedy() {
     assert!(words.contains(&format!("cannot listen on portal {portal}")), "{words}");
     assert!(words.contains("hint: another program"), "{words}");
 }
+
+/// What `lunette status` says of the data path of a server that was told to use io_uring, and the server's log.
+fn io_uring_asked_for(runner: &[&str]) -> (String, String) {
+    let place = tempfile::tempdir().unwrap();
+    let (plain, socket) = (command(place.path(), "127.0.0.1:0"), place.path().join("socket"));
+    let mut words: Vec<_> = runner.iter().map(std::ffi::OsStr::new).collect();
+    words.push(plain.get_program());
+    words.extend(plain.get_args());
+    let mut child = Program::new(words[0]);
+    child.args(&words[1..]).args(["--interface", "io_uring"]);
+    let mut child = child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("portal=") {
+        assert!(log.read_line(&mut said).unwrap() > 0, "ended before it listened: {said}");
+    }
+    let status =
+        Program::new(env!("CARGO_BIN_EXE_lunette")).arg("status").arg("--socket").arg(&socket).output().unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    log.read_to_string(&mut said).unwrap();
+    child.wait().unwrap();
+    assert!(status.status.success(), "{status:?}");
+    let status = String::from_utf8(status.stdout).unwrap();
+    let interface = status.lines().find(|line| line.contains("ata path")).unwrap_or_else(|| panic!("{status}"));
+    (interface.to_owned(), said)
+}
+
+#[test]
+fn where_io_uring_is_forbidden_epoll_serves_and_status_says_so() {
+    // As a container forbids it; the tracer stands aside, and the child is the server.
+    let forbidding = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=io_uring_setup:error=EPERM"];
+    let tried = Program::new(forbidding[0]).args(&forbidding[1..]).arg("true").output();
+    if !tried.as_ref().is_ok_and(|output| output.status.success()) {
+        return eprintln!(
+            "skipped: strace cannot trace here: {tried:?}; Debian's package is strace, and ptrace must be allowed"
+        );
+    }
+    let (interface, log) = io_uring_asked_for(&forbidding);
+    assert!(interface.contains("epoll") && !interface.contains("io_uring"), "{interface}");
+    assert!(log.contains("io_uring is not available here; the data path uses epoll"), "{log}");
+    assert!(log.contains("Operation not permitted"), "{log}");
+}

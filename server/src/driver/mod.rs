@@ -168,7 +168,7 @@ impl<P: Protocol> Driver<P> {
             spread: Spread::new(counters.iter().map(Arc::clone), Instant::now()),
         };
         // Made first: should a thread fail to start, dropping it ends those that did.
-        let mut driver = Self {
+        let driver = Self {
             inboxes,
             counters,
             half_open,
