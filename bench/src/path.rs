@@ -2,6 +2,7 @@
 //! bytes out. What it costs can be counted exactly: allocations, instructions.
 
 use bytes::{Bytes, BytesMut};
+use iscsi_proto::digest::crc32c;
 use iscsi_proto::target::{ConnectionConfig, SessionConfig};
 use iscsit::config::{Config, TargetPatch};
 use iscsit::{ConnectionId, DefaultPortals, Entropy, Limits, Provider, ProviderConfig, Waker, Worker, WorkerEvent};
@@ -68,6 +69,7 @@ pub struct Path {
     sessions: Vec<Numbers>,
     turn: usize,
     units: u16,
+    digests: bool,
     chunk: BytesMut,
     random: u64,
     blocks: u64,
@@ -222,6 +224,7 @@ impl Path {
             sessions,
             turn: 0,
             units: scale.units,
+            digests,
             chunk: BytesMut::with_capacity(256 << 10),
             random: 88_172_645_463_325_252,
             blocks: size / 512,
@@ -266,8 +269,15 @@ impl Path {
             header[34..42].copy_from_slice(&lba.to_be_bytes());
             header[42..46].copy_from_slice(&blocks.to_be_bytes());
             self.chunk.extend_from_slice(&header);
+            if self.digests {
+                self.chunk.extend_from_slice(&crc32c(&header).to_le_bytes());
+            }
             if writes {
-                self.chunk.resize(self.chunk.len() + bytes as usize, 0xa5);
+                let data = self.chunk.len();
+                self.chunk.resize(data + bytes as usize, 0xa5);
+                if self.digests {
+                    self.chunk.extend_from_slice(&crc32c(&self.chunk[data..]).to_le_bytes());
+                }
             }
             session.cmd_sn = session.cmd_sn.wrapping_add(1);
             session.exp_stat_sn = session.exp_stat_sn.wrapping_add(1);

@@ -1,6 +1,6 @@
 //! In steady state no command allocates, all the way from the bytes of a receive to the bytes of a send.
 
-use lu_sbd::store::MemoryStore;
+use lu_sbd::store::{BackingStore, FileOptions, MemoryStore};
 use lunette_bench::path::Path;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -29,8 +29,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn allocations(writes: bool, count: u32, bytes: u32) -> u64 {
-    let mut path = Path::new(Arc::new(MemoryStore::new(16 << 20)), false);
+/// Allocations of 200 batches, once 200 have been there before.
+fn allocations(store: Arc<dyn BackingStore>, digests: bool, writes: bool, count: u32, bytes: u32) -> u64 {
+    let mut path = Path::new(store, digests);
     for _ in 0..200 {
         path.batch(writes, count, bytes);
     }
@@ -38,26 +39,50 @@ fn allocations(writes: bool, count: u32, bytes: u32) -> u64 {
     for _ in 0..200 {
         path.batch(writes, count, bytes);
     }
-    assert!(path.sent() > sent);
+    let data = if writes { 0 } else { count * bytes };
+    assert!(path.sent() - sent >= 200 * u64::from(48 * count + data), "each was answered");
     ALLOCATIONS.with(Cell::get) - before
 }
 
-#[test]
-fn reads_of_4_kib_allocate_nothing() {
-    assert_eq!(allocations(false, 32, 4096), 0);
+fn memory() -> Arc<dyn BackingStore> {
+    Arc::new(MemoryStore::new(16 << 20))
+}
+
+/// A file, all of it in the page cache once it is written.
+fn file() -> (tempfile::TempDir, Arc<dyn BackingStore>) {
+    let place = tempfile::tempdir().unwrap();
+    let mut options = FileOptions::default();
+    (options.size, options.create) = (Some(16 << 20), true);
+    let store = options.open(place.path().join("disk")).unwrap();
+    (place, Arc::new(store))
 }
 
 #[test]
-fn reads_of_64_kib_allocate_nothing() {
-    assert_eq!(allocations(false, 8, 65536), 0);
+fn reads_allocate_nothing() {
+    for digests in [false, true] {
+        assert_eq!(allocations(memory(), digests, false, 32, 4096), 0, "4 KiB, digests: {digests}");
+        assert_eq!(allocations(memory(), digests, false, 8, 65536), 0, "64 KiB, digests: {digests}");
+    }
 }
 
 #[test]
-fn writes_of_4_kib_allocate_nothing() {
-    assert_eq!(allocations(true, 32, 4096), 0);
+fn writes_allocate_nothing() {
+    for digests in [false, true] {
+        assert_eq!(allocations(memory(), digests, true, 32, 4096), 0, "4 KiB, digests: {digests}");
+        assert_eq!(allocations(memory(), digests, true, 3, 65536), 0, "64 KiB, digests: {digests}");
+    }
 }
 
 #[test]
-fn writes_of_64_kib_allocate_nothing() {
-    assert_eq!(allocations(true, 3, 65536), 0);
+fn reads_of_a_file_in_the_page_cache_allocate_nothing() {
+    let (_place, store) = file();
+    assert_eq!(allocations(Arc::clone(&store), false, false, 32, 4096), 0, "4 KiB");
+    assert_eq!(allocations(store, false, false, 3, 65536), 0, "64 KiB");
+}
+
+#[test]
+fn writes_to_a_file_allocate_nothing() {
+    let (_place, store) = file();
+    assert_eq!(allocations(Arc::clone(&store), false, true, 32, 4096), 0, "4 KiB");
+    assert_eq!(allocations(store, false, true, 3, 65536), 0, "64 KiB");
 }
