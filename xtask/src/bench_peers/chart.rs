@@ -1,7 +1,7 @@
 //! The picture: each contender's share of what bare TCP reaches.
 
-use super::Contender;
 use super::report::Report;
+use super::{Contender, matrix};
 use std::fmt::Write as _;
 
 const LEFT: f64 = 170.0;
@@ -16,10 +16,10 @@ const BARS: [(Contender, &str); 5] = [
     (Contender::IstgtMemory, "#8a8a8a"),
 ];
 
-/// Bars for the workloads that bare TCP was measured with.
+/// Bars for some workloads that bare TCP was measured with.
 pub(super) fn draw(report: &Report) -> String {
-    let names: Vec<&String> =
-        report.workloads.iter().filter(|name| report.per_cpu(name, Contender::Raw).is_some()).take(12).collect();
+    let names: Vec<&str> =
+        matrix::DRAWN.into_iter().filter(|name| report.per_cpu(name, Contender::Raw).is_some()).collect();
     let group = BAR * BARS.len() as f64 + 14.0;
     let height = 70.0 + group * names.len() as f64;
     let mut out = format!(

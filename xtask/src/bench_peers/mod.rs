@@ -11,7 +11,7 @@ use crate::report::{human, tail};
 use crate::scratch::Scratch;
 use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
-use programs::{Contender, Program};
+use programs::{Contender, Peer, Program};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +28,9 @@ Options:
   --rounds N        How often the workloads of --quick are, the aims among them; default 3
   --only WORD       Only workloads whose name contains this; may be given several times
   --against WORD    Only contenders whose name contains this; may be given several times
+  --peer NAME=ADDRESS:PORT,IQN,PID[,LUN]
+                    Measure this target as well, which runs already, pinned to processor 0, with a disk of 256 MiB or more;
+                    WHAT IS ON THE DISK IS OVERWRITTEN. May be given several times
   --no-build        Take the release binary as it is
   --no-install      Install nothing; peers that are missing are left out
   --dry             Print the tables, write nothing
@@ -49,6 +52,7 @@ struct Options {
     rounds: usize,
     only: Vec<String>,
     against: Vec<String>,
+    peers: Vec<Peer>,
     build: bool,
     install: bool,
     write: bool,
@@ -90,6 +94,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
         rounds: 3,
         only: Vec::new(),
         against: Vec::new(),
+        peers: Vec::new(),
         build: true,
         install: true,
         write: true,
@@ -112,6 +117,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<ExitCode> {
             "--rounds" => options.rounds = value()?.parse::<usize>()?.max(1),
             "--only" => options.only.push(value()?),
             "--against" => options.against.push(value()?),
+            "--peer" => options.peers.push(value()?.parse()?),
             "--no-build" => options.build = false,
             "--no-install" => options.install = false,
             "--dry" => options.write = false,
@@ -165,6 +171,9 @@ fn measure(options: &Options) -> Result<Measured> {
             Ok(program) => programs.push(program),
             Err(error) => notes.push(format!("{} was left out: {error:#}", contender.name()).replace('\n', "; ")),
         }
+    }
+    for peer in &options.peers {
+        programs.push(Program::given(peer)?);
     }
     ensure!(!programs.is_empty() && !workloads.is_empty(), "nothing to measure: {}", notes.join("; "));
     let mut rounds: HashMap<(String, Contender), Vec<Result<Figures, String>>> = HashMap::new();

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -34,6 +35,42 @@ pub(crate) enum Contender {
     TgtFile,
     IstgtMemory,
     IstgtFile,
+    /// A target that somebody else has started, by the name that they gave it.
+    Given(&'static str),
+}
+
+/// A target that runs already: `NAME=ADDRESS:PORT,IQN,PID[,LUN]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Peer {
+    name: &'static str,
+    portal: SocketAddr,
+    iqn: String,
+    pid: u32,
+    lun: u16,
+}
+
+impl FromStr for Peer {
+    type Err = anyhow::Error;
+
+    fn from_str(words: &str) -> Result<Self> {
+        let parts = words.split_once('=').map(|(name, rest)| (name, rest.split(',').collect::<Vec<_>>()));
+        let (name, portal, iqn, pid, lun) = match parts {
+            Some((name, rest)) if !name.is_empty() => match rest[..] {
+                [portal, iqn, pid] => (name, portal, iqn, pid, "0"),
+                [portal, iqn, pid, lun] => (name, portal, iqn, pid, lun),
+                _ => bail!("'{words}' is not NAME=ADDRESS:PORT,IQN,PID[,LUN]"),
+            },
+            _ => bail!("'{words}' is not NAME=ADDRESS:PORT,IQN,PID[,LUN]"),
+        };
+        Ok(Self {
+            // Once a run: contenders are small values that are compared and copied everywhere.
+            name: Box::leak(name.to_owned().into_boxed_str()),
+            portal: portal.parse().with_context(|| format!("'{portal}' is no ADDRESS:PORT"))?,
+            iqn: iqn.to_owned(),
+            pid: pid.parse().with_context(|| format!("'{pid}' is no number of a process"))?,
+            lun: lun.parse().with_context(|| format!("'{lun}' is no LUN"))?,
+        })
+    }
 }
 
 impl Contender {
@@ -62,6 +99,7 @@ impl Contender {
             Self::TgtFile => "tgt, file",
             Self::IstgtMemory => "istgt, tmpfs",
             Self::IstgtFile => "istgt, file",
+            Self::Given(name) => name,
         }
     }
 
@@ -77,7 +115,7 @@ impl Contender {
                 Some(Self::TgtMemory)
             }
             Self::LunetteFile | Self::IstgtFile => Some(Self::TgtFile),
-            Self::Raw | Self::RawCold | Self::TgtMemory | Self::TgtFile => None,
+            Self::Raw | Self::RawCold | Self::TgtMemory | Self::TgtFile | Self::Given(_) => None,
         }
     }
 
@@ -92,7 +130,7 @@ impl Contender {
             Self::LunetteMemory | Self::LunetteUring | Self::TgtMemory | Self::IstgtMemory => {
                 !workload.contains("-fua")
             }
-            Self::IstgtFile | Self::LunetteFile | Self::TgtFile => true,
+            Self::IstgtFile | Self::LunetteFile | Self::TgtFile | Self::Given(_) => true,
         }
     }
 
@@ -105,17 +143,28 @@ impl Contender {
         match self {
             Self::TgtMemory | Self::TgtFile => package("tgt"),
             Self::IstgtMemory | Self::IstgtFile => package("istgt"),
+            Self::Given(name) => name.to_owned(),
             _ => concat!("lunette ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
+}
+
+/// The process whose processor time is counted.
+#[derive(Debug)]
+enum Process {
+    /// Started here, and ended here.
+    Own(Running),
+    /// Somebody else's.
+    Theirs(u32),
 }
 
 /// A running contender.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) contender: Contender,
-    running: Running,
+    process: Process,
     portal: SocketAddr,
+    iqn: String,
     lun: u16,
     /// Where the disk is, when it stands in memory; removed with the program.
     shared_memory: Option<PathBuf>,
@@ -177,27 +226,55 @@ impl Program {
                 let config = istgt(&name, portal, &disk()?, scratch)?;
                 command.arg(find("istgt").context("no istgt")?).arg("-D").arg("-c").arg(config);
             }
+            Contender::Given(name) => bail!("{name} is not started here"),
         }
         let mut running = Running::start(&name, command, &scratch.join(&format!("{name}.log")))?;
         wait_for_portal(&mut running, portal, contender.name())?;
         if matches!(contender, Contender::TgtMemory | Contender::TgtFile) {
             configure_tgt(&name, contender, &disk()?, scratch)?;
         }
-        Ok(Self { contender, running, portal, lun, shared_memory })
+        Ok(Self { contender, process: Process::Own(running), portal, iqn: IQN.to_owned(), lun, shared_memory })
+    }
+
+    /// One that runs already. What is on its disk is overwritten.
+    pub(super) fn given(peer: &Peer) -> Result<Self> {
+        let Peer { name, portal, iqn, pid, lun } = peer.clone();
+        let mut program = Self {
+            contender: Contender::Given(name),
+            process: Process::Theirs(pid),
+            portal,
+            iqn,
+            lun,
+            shared_memory: None,
+        };
+        program.check_alive()?;
+        Ok(program)
     }
 
     pub(super) fn load_arguments(&self) -> Vec<String> {
+        let pid = match &self.process {
+            Process::Own(running) => running.id(),
+            Process::Theirs(pid) => *pid,
+        };
         let mut arguments: Vec<String> =
-            ["--portal", &self.portal.to_string(), "--pid", &self.running.id().to_string()].map(str::to_owned).to_vec();
+            ["--portal", &self.portal.to_string(), "--pid", &pid.to_string()].map(str::to_owned).to_vec();
         if !self.contender.is_bare() {
-            arguments.extend(["--iqn", IQN, "--lun", &self.lun.to_string()].map(str::to_owned));
+            arguments.extend(["--iqn", &self.iqn, "--lun", &self.lun.to_string()].map(str::to_owned));
         }
         arguments
     }
 
     pub(super) fn check_alive(&mut self) -> Result<()> {
-        if let Some(status) = self.running.poll() {
-            bail!("{} ended ({status}): {}", self.contender.name(), tail(&self.running.log(), 5, ""));
+        match &mut self.process {
+            Process::Own(running) => {
+                if let Some(status) = running.poll() {
+                    bail!("{} ended ({status}): {}", self.contender.name(), tail(&running.log(), 5, ""));
+                }
+            }
+            Process::Theirs(pid) => {
+                let is_there = Path::new("/proc").join(pid.to_string()).exists();
+                ensure!(is_there, "{}: there is no process {pid}", self.contender.name());
+            }
         }
         Ok(())
     }
@@ -205,7 +282,9 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        self.running.kill();
+        if let Process::Own(running) = &mut self.process {
+            running.kill();
+        }
         if let Some(path) = &self.shared_memory {
             // It may be gone with the directory.
             let _ = std::fs::remove_file(path);
@@ -314,4 +393,28 @@ fn istgt(name: &str, portal: SocketAddr, disk: &Path, scratch: &Scratch) -> Resu
     let path = directory.join("conf");
     std::fs::write(&path, text)?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_runs_already_is_named_with_its_process() {
+        let peer: Peer = "mine=127.0.0.1:3260,iqn.2026-11.org.example:disk,4711,3".parse().unwrap();
+        let portal = "127.0.0.1:3260".parse().unwrap();
+        let iqn = "iqn.2026-11.org.example:disk".to_owned();
+        assert_eq!(peer, Peer { name: "mine", portal, iqn, pid: 4711, lun: 3 });
+        for wrong in ["", "mine", "mine=127.0.0.1:3260", "=127.0.0.1:3260,iqn.x,1", "mine=127.0.0.1:3260,iqn.x,one"] {
+            assert!(wrong.parse::<Peer>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_does_not_run_is_refused() {
+        // No process has this number: the kernel's greatest is smaller.
+        let peer: Peer = "gone=127.0.0.1:3260,iqn.x,4294967294".parse().unwrap();
+        let refused = Program::given(&peer).unwrap_err().to_string();
+        assert_eq!(refused, "gone: there is no process 4294967294");
+    }
 }
