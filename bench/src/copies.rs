@@ -4,6 +4,7 @@ use crate::Arguments;
 use crate::load::cpu_seconds;
 use anyhow::{Context, Result, ensure};
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::pipe::{SpliceFlags, splice};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,6 +17,7 @@ const O_DIRECT: i32 = if cfg!(any(target_arch = "aarch64", target_arch = "arm"))
 
 const FILE_BYTES: u64 = 256 << 20;
 const PAGE: usize = 4096;
+const PIPE_BYTES: usize = 1 << 20;
 
 /// What is at the other end of the socket, on processor 1.
 #[derive(Clone, Copy)]
@@ -34,11 +36,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         file.write_all_at(&piece, at << 20)?;
     }
     file.sync_all()?;
-    let direct = OpenOptions::new().read(true).custom_flags(O_DIRECT).open(&path);
+    let direct = OpenOptions::new().read(true).write(true).custom_flags(O_DIRECT).open(&path);
+    let (pipe_out, pipe_in) = rustix::pipe::pipe()?;
+    // What a splice moves at a time; more is the administrator's to allow.
+    rustix::pipe::fcntl_setpipe_size(&pipe_in, PIPE_BYTES)?;
     let mut memory = vec![0x5a; FILE_BYTES as usize];
     println!(
-        "| pieces | read and send | sendfile | direct read and send | receive and write | receive and keep in memory |\n\
-         |---|---:|---:|---:|---:|---:|"
+        "| pieces | read and send | sendfile | direct read and send | receive and write | receive and splice | receive and \
+         write directly | receive and keep in memory |\n|---|---:|---:|---:|---:|---:|---:|---:|"
     );
     for bytes in [4 << 10, 64 << 10, 256 << 10] {
         let copied = measure(Peer::DropsAll, time, bytes, |stream, buffer, at| {
@@ -53,26 +58,49 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             }
             Ok(())
         })?;
-        let direct = direct.as_ref().ok().map(|direct: &File| {
+        // Not every file system has direct I/O.
+        let said = |rate: Option<Result<u64>>| {
+            rate.map_or_else(|| "-".to_owned(), |rate| rate.map_or_else(|e| e.to_string(), |rate| rate.to_string()))
+        };
+        let read_directly = said(direct.as_ref().ok().map(|direct: &File| {
             measure(Peer::DropsAll, time, bytes, |stream, buffer, at| {
                 direct.read_exact_at(buffer, at)?;
                 send(stream, buffer)
             })
-        });
-        let direct =
-            direct.map_or_else(|| "-".to_owned(), |rate| rate.map_or_else(|e| e.to_string(), |r| r.to_string()));
+        }));
         let mut next = (0..FILE_BYTES).step_by(bytes).cycle();
         let written = measure(Peer::SendsOn, time, bytes, |mut stream, buffer, _| {
             stream.read_exact(buffer)?;
             Ok(file.write_all_at(buffer, next.next().unwrap_or_default())?)
         })?;
+        let spliced = measure(Peer::SendsOn, time, bytes, |stream, _, _| {
+            let (mut at, mut left) = (next.next().unwrap_or_default(), bytes);
+            while left > 0 {
+                let mut held = splice(stream, None, &pipe_in, None, left, SpliceFlags::MOVE)?;
+                ensure!(held > 0, "the other end has gone");
+                left -= held;
+                while held > 0 {
+                    held -= splice(&pipe_out, None, &file, Some(&mut at), held, SpliceFlags::MOVE)?;
+                }
+            }
+            Ok(())
+        })?;
+        let written_directly = said(direct.as_ref().ok().map(|direct: &File| {
+            measure(Peer::SendsOn, time, bytes, |mut stream, buffer, _| {
+                stream.read_exact(buffer)?;
+                Ok(direct.write_all_at(buffer, next.next().unwrap_or_default())?)
+            })
+        }));
         let kept = measure(Peer::SendsOn, time, bytes, |mut stream, buffer, _| {
             stream.read_exact(buffer)?;
             let at = next.next().unwrap_or_default() as usize;
             memory[at..at + bytes].copy_from_slice(buffer);
             Ok(())
         })?;
-        println!("| {} KiB | {copied} | {sent} | {direct} | {written} | {kept} |", bytes >> 10);
+        println!(
+            "| {} KiB | {copied} | {sent} | {read_directly} | {written} | {spliced} | {written_directly} | {kept} |",
+            bytes >> 10
+        );
     }
     std::fs::remove_file(&path)?;
     Ok(())
