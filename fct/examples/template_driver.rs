@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 use stmf::provider::PortError;
 use stmf::provider::hba::{
-    FcFrame, Hba, HbaControl, HbaDetails, HbaEvent, HbaLevel, HbaLimits, HbaRequest, Link, LinkStatistics, Offload,
-    PortId, Speeds, Topology, Wwn,
+    FabricLogin, FcFrame, Hba, HbaControl, HbaDetails, HbaEvent, HbaLevel, HbaLimits, HbaRequest, Link, LinkStatistics,
+    Offload, PortId, Speeds, Topology, Wwn,
 };
 
 /// What is yours: rings, registers, an interrupt.
@@ -97,7 +97,7 @@ impl Hba for TemplateHba {
                     topology: Topology::PointToPoint,
                     port_id: PortId::NONE,
                     speed: 16,
-                    fabric_login_done: false,
+                    fabric_login: FabricLogin::ToDo,
                 }));
             }
             Some(false) => {

@@ -463,6 +463,7 @@ impl Initiator {
                 let (port_name, node_name) = (self.hba.port_name(), self.hba.node_name());
                 Els::Adisc { port_name, node_name, port_id: self.address }.encode_adisc(ElsCommand::LS_ACC)
             }
+            Ok(Els::Rls) => Els::link_errors(&self.hba.statistics()),
             _ => Els::accept(),
         };
         let payload = smallvec![Bytes::from(answer)];

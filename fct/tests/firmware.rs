@@ -8,17 +8,29 @@ use fct::wire::{
     CtCommand, CtHeader, CtReason, Els, ElsCommand, FcpCommand, FcpResponse, FcpService, LoginParameters,
     LsExplanation, LsReason, PrliPage,
 };
-use fct::{Port, PortConfig, PortEvent, PortState};
+use fct::{Port, PortConfig, PortEvent, PortState, PortType};
 use scsi_core::{Lun, TaskAttribute};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use stmf::Stmf;
 use stmf::provider::hba::{
-    ExchangeId, Hba, HbaControl, HbaDetails, HbaEvent, HbaLevel, HbaLimits, HbaRequest, Link, LinkService,
+    ExchangeId, FabricLogin, Hba, HbaControl, HbaDetails, HbaEvent, HbaLevel, HbaLimits, HbaRequest, Link, LinkService,
     LinkStatistics, Offload, PortId, RemotePort, Topology, Wwn,
 };
 use stmf::provider::{PortError, Segments};
+
+/// Service parameters but for the names.
+const ANY_LOGIN: LoginParameters = LoginParameters {
+    port_name: Wwn(0),
+    node_name: Wwn(0),
+    f_port: false,
+    credit: 8,
+    max_frame_payload: 2048,
+    class3: true,
+    e_d_tov_ms: 2000,
+    r_a_tov_ms: 0,
+};
 
 const ADDRESS: PortId = PortId(0x01_0400);
 const FIRST: PortId = PortId(0x01_0300);
@@ -124,8 +136,8 @@ impl World {
         std::mem::take(&mut self.queues().requests)
     }
 
-    fn link_up(&mut self, topology: Topology, fabric_login_done: bool) -> Vec<HbaRequest> {
-        self.tell(HbaEvent::LinkUp(Link { topology, port_id: ADDRESS, speed: 16, fabric_login_done }))
+    fn link_up(&mut self, topology: Topology, fabric_login: FabricLogin) -> Vec<HbaRequest> {
+        self.tell(HbaEvent::LinkUp(Link { topology, port_id: ADDRESS, speed: 16, fabric_login }))
     }
 
     fn exchange(&mut self) -> ExchangeId {
@@ -184,7 +196,7 @@ fn remote(port_id: PortId, port_name: Wwn) -> RemotePort {
 /// A private loop, and two initiators that the firmware has logged in.
 fn logged_in() -> World {
     let mut world = World::new(offload(true));
-    world.link_up(Topology::PrivateLoop, false);
+    world.link_up(Topology::PrivateLoop, FabricLogin::ToDo);
     for (id, name) in [(FIRST, INITIATOR), (SECOND, LOW_INITIATOR)] {
         world.tell(HbaEvent::RemotePortUp(remote(id, name)));
         // The unit attention of a new nexus.
@@ -256,7 +268,7 @@ fn an_adapter_that_has_failed_is_left_alone() {
     let events: Vec<PortEvent> = std::iter::from_fn(|| world.port.poll_event()).collect();
     assert!(events.contains(&PortEvent::Failed("its firmware has stopped".into())), "{events:?}");
     // Whatever it says now: it has nothing to say, and is asked nothing.
-    assert!(world.link_up(Topology::PointToPoint, false).is_empty());
+    assert!(world.link_up(Topology::PointToPoint, FabricLogin::ToDo).is_empty());
     assert!(world.port.info().state == PortState::Error && world.port.info().remotes.is_empty());
 }
 
@@ -294,7 +306,7 @@ fn link_errors_are_those_that_the_adapter_counts() {
 #[test]
 fn a_port_on_a_fabric_tells_the_name_server_everything_even_if_some_is_refused() {
     let mut world = World::new(offload(false));
-    let mut asked = world.link_up(Topology::PointToPoint, true);
+    let mut asked = world.link_up(Topology::PointToPoint, FabricLogin::Fabric);
     let mut told = Vec::new();
     loop {
         let next = asked.iter().find_map(|request| match request {
@@ -340,9 +352,73 @@ fn a_port_on_a_fabric_tells_the_name_server_everything_even_if_some_is_refused()
 }
 
 #[test]
+fn firmware_that_met_one_other_port_is_asked_for_no_fabric() {
+    // The other port has the higher name, or the firmware logs in: there is nothing to ask.
+    let mut world = World::new(offload(false));
+    let asked = world.link_up(Topology::PointToPoint, FabricLogin::NoFabric { log_in_to: PortId::NONE });
+    assert!(matches!(asked[..], [HbaRequest::Address(ADDRESS)]), "{asked:?}");
+    assert_eq!((world.port.info().port_type, world.port.info().state), (PortType::PointToPoint, PortState::Online));
+    let parameters = LoginParameters { port_name: INITIATOR, node_name: INITIATOR, ..ANY_LOGIN };
+    assert_eq!(world.service(FIRST, Els::Plogi(parameters).encode())[0], ElsCommand::LS_ACC.0);
+    let flags = PrliPage::IMAGE_PAIR;
+    let page = PrliPage { kind: 8, flags, words: [0; 2], parameters: FcpService::INITIATOR.0 };
+    let accepted = world.service(FIRST, Els::Prli(page).encode());
+    assert_eq!(accepted[0], ElsCommand::LS_ACC.0);
+    assert_eq!(world.sessions(), [INITIATOR.device_name()]);
+}
+
+#[test]
+fn of_two_ports_the_one_with_the_higher_name_logs_in_though_the_firmware_did_flogi() {
+    let mut world = World::new(offload(false));
+    let asked = world.link_up(Topology::PointToPoint, FabricLogin::NoFabric { log_in_to: FIRST });
+    let asked = requests(asked);
+    let [(exchange, FIRST, payload)] = &asked[..] else { panic!("it logs in, and does nothing else: {asked:?}") };
+    assert_eq!(payload[0], ElsCommand::PLOGI.0);
+    let exchange = *exchange;
+    let parameters = LoginParameters { port_name: INITIATOR, node_name: INITIATOR, ..ANY_LOGIN };
+    let payload = Some(segments(parameters.encode(ElsCommand::LS_ACC.0)));
+    let asked = world.tell(HbaEvent::Reply { exchange, to: ADDRESS, payload });
+    assert!(requests(asked).is_empty(), "nobody else is asked anything");
+    assert_eq!(world.port.info().remotes[0].port_name, INITIATOR);
+}
+
+#[test]
+fn remote_ports_are_asked_for_the_errors_of_their_links() {
+    let mut world = logged_in();
+    world.port.ask_link_errors(world.now);
+    // Whoever asks again meanwhile waits with the first.
+    world.port.ask_link_errors(world.now);
+    world.run();
+    let asked = std::mem::take(&mut world.queues().requests);
+    let asked = requests(asked);
+    assert_eq!(
+        asked.iter().map(|(_, to, payload)| (*to, payload[0])).collect::<Vec<_>>(),
+        [(FIRST, ElsCommand::RLS.0), (SECOND, ElsCommand::RLS.0)]
+    );
+    assert!(world.port.awaits_link_errors());
+    let mut block = vec![ElsCommand::LS_ACC.0, 0, 0, 0];
+    (1..=6_u32).for_each(|counter| block.extend_from_slice(&counter.to_be_bytes()));
+    world.tell(HbaEvent::Reply { exchange: asked[0].0, to: ADDRESS, payload: Some(segments(block)) });
+    assert!(world.port.awaits_link_errors());
+    let refusal = Els::Reject { reason: LsReason::NOT_SUPPORTED, explanation: LsExplanation::NONE };
+    world.tell(HbaEvent::Reply { exchange: asked[1].0, to: ADDRESS, payload: Some(segments(refusal.encode())) });
+    assert!(!world.port.awaits_link_errors());
+    let found = |world: &World, name| {
+        let remotes = world.port.info().remotes;
+        remotes.into_iter().find(|remote| remote.port_name == name).and_then(|remote| remote.link_errors)
+    };
+    assert_eq!((found(&world, INITIATOR), found(&world, LOW_INITIATOR)), (Some(STATISTICS), None));
+    // What is not answered is not waited for when the port is gone.
+    world.port.ask_link_errors(world.now);
+    assert!(world.port.awaits_link_errors() && found(&world, INITIATOR).is_none());
+    world.tell(HbaEvent::LinkDown);
+    assert!(!world.port.awaits_link_errors());
+}
+
+#[test]
 fn a_change_on_the_fabric_has_those_concerned_asked() {
     let mut world = World::new(offload(true));
-    world.link_up(Topology::PointToPoint, true);
+    world.link_up(Topology::PointToPoint, FabricLogin::Fabric);
     for (id, name) in [(FIRST, INITIATOR), (PortId(0x02_0100), LOW_INITIATOR)] {
         world.tell(HbaEvent::RemotePortUp(remote(id, name)));
     }

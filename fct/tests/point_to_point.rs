@@ -33,6 +33,25 @@ fn either_side_may_give_the_addresses_at_either_level() {
 }
 
 #[test]
+fn an_initiator_tells_the_errors_of_its_link() {
+    let (mut world, _) = World::logged_in();
+    world.initiator.reset_link(world.now).unwrap();
+    world.log_in();
+    world.port.ask_link_errors(world.now);
+    world.run();
+    let counted = world.initiator.hba().statistics();
+    assert!(counted.link_failures > 0, "{counted:?}");
+    assert_eq!(world.port.info().remotes[0].link_errors, Some(counted));
+    // One that does not answer is given up in the end.
+    world.wire.set_faults(Faults { lose_nth: 1, ..Faults::default() });
+    world.port.ask_link_errors(world.now);
+    world.run();
+    assert!(world.port.awaits_link_errors());
+    world.pass(Duration::from_secs(60));
+    assert!(!world.port.awaits_link_errors() && world.port.info().remotes[0].link_errors.is_none());
+}
+
+#[test]
 fn frames_in_another_order_make_no_difference() {
     let (mut world, target) = World::logged_in();
     world.wire.set_faults(Faults { reorder_per_mille: 400, ..Faults::default() });

@@ -6,6 +6,7 @@ mod common;
 mod fc_host;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
@@ -178,6 +179,13 @@ fn an_array_exports_six_units_over_fibre_channel_to_a_gateway() {
          \n\t  OS Device Name: c0t{}d0\n",
         TRIO[0]
     )));
+    // Each side asks the other for the errors of its link.
+    let errors = "\tLink Error Statistics:\n\t\tLink Failure Count: 0\n\t\tLoss of Sync Count: 0\n\t\tLoss of Signal Count: \
+                  0\n\t\tPrimitive Seq Protocol Error Count: 0\n\t\tInvalid Tx Word Count: 0\n\t\tInvalid CRC Count: 0\n";
+    for (host, port) in [(&ss1, ARRAY), (&ss2, GATEWAY)] {
+        let remote = host.output(&format!("fcinfo remote-port -l -p {port}"));
+        assert!(remote.ends_with(errors), "{remote}");
+    }
     let verbose = ss2.output(&format!("fcinfo lu -v c0t{}d0", TRIO[3]));
     let expected = format!(
         "OS Device Name: c0t{}d0\n\tHBA Port WWN: {GATEWAY}\n\t\tRemote Port WWN: {ARRAY}\n\t\t\tLUN: 3\n\tVendor: LUNETTE \
@@ -189,7 +197,7 @@ fn an_array_exports_six_units_over_fibre_channel_to_a_gateway() {
     ss1.silent(&format!("stmfadm remove-view -l {} 0", TRIO[5]));
     until(&ss2, "fcinfo logical-unit", |listed| listed.lines().count() == 5);
     a_cable_is_pulled(&ss1, &ss2);
-    everything_is_there_after_a_restart(ss1, _array, &ss2);
+    everything_is_there_after_a_restart(&ss1, _array, &ss2);
 }
 
 /// Both sides see that the link is down, count it, and find each other again.
@@ -212,13 +220,13 @@ fn a_cable_is_pulled(ss1: &Host, ss2: &Host) {
     until(ss1, "stmfadm list-target -v", |listed| listed.contains("Sessions          : 1"));
 }
 
-fn everything_is_there_after_a_restart(ss1: Host, array: Served, ss2: &Host) {
+fn everything_is_there_after_a_restart(ss1: &Host, array: Served, ss2: &Host) {
     let exported = ss1.output("lunette config export");
     assert!(exported.contains("[[fc-port]]\nport-name = \"2100001b320efd58\"\n"), "{exported}");
     drop(array);
     until(ss2, "fcinfo hba-port", |listed| listed.contains("\tState: link down\n"));
-    let _array = Served::start(&ss1);
-    until(&ss1, "stmfadm list-target -v", |listed| listed.contains("Sessions          : 1"));
+    let _array = Served::start(ss1);
+    until(ss1, "stmfadm list-target -v", |listed| listed.contains("Sessions          : 1"));
     assert_eq!(ss2.output("fcinfo hba-port"), B3);
     assert!(ss1.output("lunette status").contains(&format!("{ARRAY}  target  softfc  online, address 10400")));
     ss1.silent(&format!("lunette fc delete-port {ARRAY}"));
@@ -229,7 +237,27 @@ fn everything_is_there_after_a_restart(ss1: Host, array: Served, ss2: &Host) {
     std::fs::write(&document, exported).unwrap();
     let plan = ss1.output(&format!("lunette config import {}", document.display()));
     assert_eq!(plan, format!("create fc-port {ARRAY}\n"));
-    until(&ss1, "stmfadm list-target -v", |listed| listed.contains("Sessions          : 1"));
+    until(ss1, "stmfadm list-target -v", |listed| listed.contains("Sessions          : 1"));
+    blocks_are_written_by_the_name_of_the_gateway(ss1, ss2);
+}
+
+/// The gateway's own port only lists units, so a host that can write takes its place on the fabric, by its name.
+fn blocks_are_written_by_the_name_of_the_gateway(ss1: &Host, ss2: &Host) {
+    ss1.silent(&format!("stmfadm add-view -h GW1 -n 5 {}", TRIO[5]));
+    ss2.silent(&format!("lunette fc delete-port {GATEWAY}"));
+    until(ss1, "stmfadm list-target -v", |listed| listed.contains("Sessions          : 0"));
+    let wwn = |name: &str| Wwn::parse(name).unwrap();
+    let mut gateway = FcHost::log_in(&ss1.path().join("fabric"), wwn(GATEWAY), wwn(ARRAY));
+    assert_eq!(gateway.luns(), [0, 1, 2, 3, 4, 5]);
+    for lun in 0..6_u8 {
+        let data = vec![0xc0 | lun; 4096];
+        assert_eq!(gateway.write(lun.into(), 8, &data), Status::GOOD);
+        assert_eq!(gateway.read(lun.into(), 8, 8), (Status::GOOD, data.clone()));
+        let file = std::fs::File::open(ss1.path().join(format!("trio{}", lun + 1))).unwrap();
+        let mut stored = vec![0; 4096];
+        file.read_exact_at(&mut stored, 8 * 512).unwrap();
+        assert!(stored == data, "unit {lun} of the array has what was written to it");
+    }
 }
 
 /// A host with both kinds of adapter at the gateway.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use stmf::provider::hba::{
-    Hba, HbaControl, HbaDetails, HbaEvent, HbaLevel, HbaLimits, HbaRequest, Link, LinkStatistics, Offload, PortId,
-    Speeds, Topology, Wwn,
+    FabricLogin, Hba, HbaControl, HbaDetails, HbaEvent, HbaLevel, HbaLimits, HbaRequest, Link, LinkStatistics, Offload,
+    PortId, Speeds, Topology, Wwn,
 };
 use stmf::provider::{PortError, Segments};
 
@@ -225,7 +225,7 @@ impl<L: EthernetLink> FcoeHba<L> {
     fn rise(&mut self, topology: Topology, port_id: PortId) {
         self.up = true;
         let speed = self.carrier.speed;
-        self.events.push_back(HbaEvent::LinkUp(Link { topology, port_id, speed, fabric_login_done: false }));
+        self.events.push_back(HbaEvent::LinkUp(Link { topology, port_id, speed, fabric_login: FabricLogin::ToDo }));
     }
 
     fn listen(&mut self, address: MacAddress) {

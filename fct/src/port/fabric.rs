@@ -1,7 +1,7 @@
 //! The link coming and going, the fabric, its name server, changes that it tells of.
 
 use std::time::Instant;
-use stmf::provider::hba::{ExchangeId, HbaRequest, Link, LinkService, PortId, RemotePort, Topology, Wwn};
+use stmf::provider::hba::{ExchangeId, FabricLogin, HbaRequest, Link, LinkService, PortId, RemotePort, Topology, Wwn};
 
 use super::{Asked, FLOGI_RETRY, Port, PortEvent, Stage};
 use crate::wire::{CtCommand, CtHeader, CtReason, Els, ElsCommand, LoginParameters};
@@ -34,14 +34,16 @@ impl Port {
             return;
         }
         self.link = Some(link);
-        match link.topology {
-            _ if link.fabric_login_done => {
+        match (link.fabric_login, link.topology) {
+            (FabricLogin::Fabric, _) => {
                 self.fabric = true;
                 self.come_up(now, link.port_id);
                 self.enter_fabric(now);
             }
-            Topology::PrivateLoop | Topology::Vn2Vn => self.come_up(now, link.port_id),
-            _ => self.say_flogi(now),
+            (FabricLogin::NoFabric { log_in_to: PortId::NONE }, _) => self.come_up(now, link.port_id),
+            (FabricLogin::NoFabric { log_in_to }, _) => self.log_in_first(now, link.port_id, log_in_to),
+            (FabricLogin::ToDo, Topology::PrivateLoop | Topology::Vn2Vn) => self.come_up(now, link.port_id),
+            (FabricLogin::ToDo, _) => self.say_flogi(now),
         }
     }
 
@@ -160,9 +162,14 @@ impl Port {
             self.stage = Stage::AwaitingLogin;
             return;
         }
-        self.come_up(now, FIRST_OF_TWO);
+        self.log_in_first(now, FIRST_OF_TWO, SECOND_OF_TWO);
+    }
+
+    /// The port with the higher name of two logs in, and so tells the other its address.
+    fn log_in_first(&mut self, now: Instant, own: PortId, other: PortId) {
+        self.come_up(now, own);
         let payload = Els::Plogi(self.parameters()).encode();
-        self.ask(now, Asked::Plogi(SECOND_OF_TWO), FIRST_OF_TWO, SECOND_OF_TWO, LinkService::Els, payload);
+        self.ask(now, Asked::Plogi(other), own, other, LinkService::Els, payload);
     }
 
     /// PLOGI of the other of two ports: it says which address is ours.

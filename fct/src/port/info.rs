@@ -99,6 +99,8 @@ pub struct RemoteInfo {
     pub symbolic_name: Option<String>,
     /// Whether it has a session.
     pub session: bool,
+    /// The errors of its link, as it last said ([`Port::ask_link_errors`]); `None` if it has not.
+    pub link_errors: Option<LinkStatistics>,
 }
 
 /// A port as lists show it.
@@ -146,6 +148,7 @@ impl Port {
             port_id: remote.port.port_id,
             symbolic_name: remote.symbolic_name.clone(),
             session: remote.session.is_some(),
+            link_errors: remote.link_errors,
         });
         let mut remotes: Vec<RemoteInfo> = remotes.collect();
         remotes.sort_by_key(|remote| remote.port_name);

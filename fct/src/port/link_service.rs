@@ -108,6 +108,11 @@ impl Port {
             }
             Asked::Registered(id) => self.looked_up(now, id, payload),
             Asked::Verify(id) => self.verified(now, id, payload),
+            Asked::LinkErrors(id) => {
+                if let Some(remote) = self.remotes.get_mut(&id) {
+                    remote.link_errors = payload.and_then(Els::accepted_link_errors);
+                }
+            }
             Asked::Farewell | Asked::Stranger => {}
         }
     }

@@ -57,9 +57,7 @@ impl Port {
             service_parameters: 0,
         };
         self.lower(now, HbaRequest::Register(port));
-        let remote =
-            Remote { port, session: None, confirm: false, symbolic_name: None, tasks: 0, asking: None, waiting: None };
-        self.remotes.insert(id, remote);
+        self.remotes.insert(id, Remote::new(port, false));
         self.ask_symbolic_name(now, id);
     }
 
@@ -188,9 +186,7 @@ impl Port {
             return self.lower(now, HbaRequest::Deregister(port.port_id));
         }
         let confirm = FcpService(port.service_parameters).has(FcpService::CONFIRMED_COMPLETION);
-        let remote =
-            Remote { port, session: None, confirm, symbolic_name: None, tasks: 0, asking: None, waiting: None };
-        self.remotes.insert(port.port_id, remote);
+        self.remotes.insert(port.port_id, Remote::new(port, confirm));
         if let Err(reason) = self.open_session(port.port_id) {
             self.tell(PortEvent::Refused { port_name: port.port_name, reason });
             self.say_logo(now, port.port_id, Asked::Farewell);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use stmf::provider::hba::{
-    ExchangeId, Hba, HbaControl, HbaEvent, HbaLevel, HbaRequest, Link, LinkService, PortId, RemotePort,
+    ExchangeId, Hba, HbaControl, HbaEvent, HbaLevel, HbaRequest, Link, LinkService, LinkStatistics, PortId, RemotePort,
 };
 use stmf::provider::{LogicalUnit, PortError, Segments, StoreCompletion, StoreDone, StoreRequest, TargetPort};
 use stmf::traffic::{Counters, Registry, Units};
@@ -123,10 +123,19 @@ struct Remote {
     symbolic_name: Option<String>,
     /// Its commands that have not ended.
     tasks: usize,
+    /// What it last said of its link's errors.
+    link_errors: Option<LinkStatistics>,
     /// The name server is asked for its symbolic name.
     asking: Option<ExchangeId>,
     /// A PRLI that waits for that.
     waiting: Option<(ExchangeId, crate::wire::PrliPage)>,
+}
+
+impl Remote {
+    fn new(port: RemotePort, confirm: bool) -> Self {
+        let (session, symbolic_name, link_errors) = (None, None, None);
+        Self { port, session, confirm, symbolic_name, tasks: 0, link_errors, asking: None, waiting: None }
+    }
 }
 
 /// What a link service of ours was for.
@@ -143,6 +152,8 @@ enum Asked {
     /// Whether the name server still knows a port, then whether that is there.
     Registered(PortId),
     Verify(PortId),
+    /// The counters of its link.
+    LinkErrors(PortId),
     /// LOGO, PRLO: whatever the answer.
     Farewell,
     Stranger,
@@ -346,6 +357,27 @@ impl Port {
     /// What the driver says.
     pub fn reset_link(&mut self, now: Instant) -> Result<(), PortError> {
         self.hba.control(now, HbaControl::ResetLink)
+    }
+
+    /// Asks each port that is logged in for the errors of its link (RLS); what it says stands in
+    /// [`RemoteInfo::link_errors`] once [`awaits_link_errors`](Self::awaits_link_errors) says no more. [`drive`](Self::drive)
+    /// the port afterwards.
+    pub fn ask_link_errors(&mut self, now: Instant) {
+        let asked = |id: &PortId| self.asked.values().any(|asked| *asked == Asked::LinkErrors(*id));
+        let mut ids: Vec<PortId> = self.remotes.keys().copied().filter(|id| !asked(id)).collect();
+        ids.sort_unstable();
+        for id in ids {
+            if let Some(remote) = self.remotes.get_mut(&id) {
+                remote.link_errors = None;
+            }
+            self.ask(now, Asked::LinkErrors(id), self.address, id, LinkService::Els, Els::Rls.encode());
+        }
+    }
+
+    /// Whether a port has not answered that it was asked for the errors of its link. One that never does is given up when
+    /// the engine or the adapter gives the exchange up.
+    pub fn awaits_link_errors(&self) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::LinkErrors(id) if self.remotes.contains_key(id)))
     }
 
     /// Commands that have not ended.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 use stmf::provider::PortError;
 use stmf::provider::hba::{
-    Hba, HbaControl, HbaDetails, HbaEvent, HbaLevel, HbaLimits, HbaRequest, Link, LinkStatistics, Offload, PortId,
-    Speeds, Topology, Wwn,
+    FabricLogin, Hba, HbaControl, HbaDetails, HbaEvent, HbaLevel, HbaLimits, HbaRequest, Link, LinkStatistics, Offload,
+    PortId, Speeds, Topology, Wwn,
 };
 
 use super::WireEnd;
@@ -112,7 +112,7 @@ impl SoftHba {
                 topology: self.config.topology,
                 port_id: self.config.port_id,
                 speed: self.config.speed,
-                fabric_login_done: false,
+                fabric_login: FabricLogin::ToDo,
             }));
         }
     }

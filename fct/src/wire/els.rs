@@ -327,6 +327,19 @@ impl Els {
         out
     }
 
+    /// What the accept of RLS says (FC-LS, Link Error Status Block); `None` if the payload is none.
+    pub fn accepted_link_errors(payload: &[u8]) -> Option<LinkStatistics> {
+        let is_whole = payload.first() == Some(&ElsCommand::LS_ACC.0) && payload.len() >= 28;
+        is_whole.then(|| LinkStatistics {
+            link_failures: be32(payload, 4),
+            losses_of_sync: be32(payload, 8),
+            losses_of_signal: be32(payload, 12),
+            primitive_sequence_errors: be32(payload, 16),
+            invalid_words: be32(payload, 20),
+            invalid_crcs: be32(payload, 24),
+        })
+    }
+
     /// The accept of RTV: both timeouts in milliseconds.
     pub(crate) fn timeouts(r_a_tov_ms: u32, e_d_tov_ms: u32) -> Vec<u8> {
         let mut out = Self::accept();

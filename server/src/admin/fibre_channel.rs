@@ -29,6 +29,15 @@ pub struct FcPortInfo {
     pub adapter: Option<FcAdapterInfo>,
 }
 
+/// What a list of ports asks of remote ports, each of which takes its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FcQuestions {
+    /// Initiators ask which logical units they see.
+    pub units: bool,
+    /// Remote ports are asked for the errors of their links (RLS).
+    pub link_errors: bool,
+}
+
 /// An adapter and its link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FcAdapterInfo {
@@ -99,6 +108,9 @@ pub struct FcRemoteInfo {
     pub target: bool,
     /// Whether there is a session with it.
     pub session: bool,
+    /// The errors of its link, if it was asked for them and told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_errors: Option<FcLinkStatistics>,
     /// The logical units that it shows, if they were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub units: Vec<FcUnitInfo>,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use stmf::Guid;
 use stmf::provider::LogicalUnit;
 
-use super::fibre_channel::FcPortInfo;
+use super::fibre_channel::{FcPortInfo, FcQuestions};
 use crate::fc::{FcDrivers, FcPort, Wwn};
 use crate::model::{Configuration, Transaction};
 
@@ -108,9 +108,9 @@ pub trait Live: Send + Sync {
     }
 
     /// The Fibre Channel ports that are open or should be: [`FcPortInfo::port_name`], `problem` and `adapter` are
-    /// filled in. `units`: initiators ask what logical units they see, which takes its time.
-    fn fc_ports(&self, units: bool) -> Vec<FcPortInfo> {
-        let _ = units;
+    /// filled in.
+    fn fc_ports(&self, questions: FcQuestions) -> Vec<FcPortInfo> {
+        let _ = questions;
         Vec::new()
     }
 

@@ -21,7 +21,7 @@ mod vhost;
 pub use api::*;
 pub use client::{Client, ClientError};
 pub use engine::{Engine, check_document};
-pub use fibre_channel::{FcAdapterInfo, FcLinkStatistics, FcPortInfo, FcRemoteInfo, FcUnitInfo};
+pub use fibre_channel::{FcAdapterInfo, FcLinkStatistics, FcPortInfo, FcQuestions, FcRemoteInfo, FcUnitInfo};
 pub(crate) use http::serve_on;
 pub use http::{ManagementServer, serve};
 pub use live::{DataPath, Latency, Live, LiveError, LocalPort, ObjectState, SessionInfo, Statistics, Traffic};

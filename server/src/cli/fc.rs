@@ -136,7 +136,9 @@ fn change(backend: &mut Backend, request: Request, json: bool) -> Result<(), Api
 }
 
 fn list(backend: &mut Backend, json: bool, parsable: bool) -> Result<ExitCode, ApiError> {
-    let Answer::FcPorts(ports) = backend.call(Request::ListFcPorts { units: false })? else { return Err(unexpected()) };
+    let Answer::FcPorts(ports) = backend.call(Request::ListFcPorts { units: false, link_errors: false })? else {
+        return Err(unexpected());
+    };
     if json {
         print_json(&ports);
         return Ok(ExitCode::SUCCESS);

@@ -9,7 +9,7 @@ use super::getopt::{Operands, OptionSpec, Parsed, Subcommand, Tool};
 use super::help::Page;
 use super::stmfadm::{done, unexpected};
 use super::terminal::{hint_line, print, print_error, print_json, stop};
-use crate::admin::{Answer, ApiError, ErrorKind, FcPortInfo, Request};
+use crate::admin::{Answer, ApiError, ErrorKind, FcLinkStatistics, FcPortInfo, Request};
 use crate::fc::{FcMode, Wwn};
 
 static FCINFO: Tool = Tool {
@@ -116,7 +116,7 @@ fn execute(backend: &mut Backend, parsed: &Parsed) -> Result<ExitCode, ApiError>
         }
         "delete-fcoe-port" => {
             let interface = operand();
-            let ports = list(backend, false)?;
+            let ports = list(backend, false, false)?;
             let port =
                 ports.into_iter().find(|port| is_fcoe(port) && port.options.get("interface") == Some(&interface));
             let Some(port) = port else {
@@ -142,8 +142,9 @@ fn change(backend: &mut Backend, parsed: &Parsed, request: Request) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(backend: &mut Backend, units: bool) -> Result<Vec<FcPortInfo>, ApiError> {
-    let Answer::FcPorts(mut ports) = backend.call(Request::ListFcPorts { units })? else { return Err(unexpected()) };
+fn list(backend: &mut Backend, units: bool, link_errors: bool) -> Result<Vec<FcPortInfo>, ApiError> {
+    let request = Request::ListFcPorts { units, link_errors };
+    let Answer::FcPorts(mut ports) = backend.call(request)? else { return Err(unexpected()) };
     // As COMSTAR's command: initiators first.
     ports.sort_by_key(|port| port.mode == FcMode::Target);
     Ok(ports)
@@ -160,7 +161,7 @@ fn folded(name: &str) -> String {
 
 fn find(backend: &mut Backend, name: &str) -> Result<FcPortInfo, ApiError> {
     let wanted = folded(name);
-    list(backend, false)?.into_iter().find(|port| port.port_name == wanted).ok_or_else(|| not_found(name))
+    list(backend, false, false)?.into_iter().find(|port| port.port_name == wanted).ok_or_else(|| not_found(name))
 }
 
 fn not_found(name: &str) -> ApiError {
@@ -195,7 +196,7 @@ fn choose<T>(items: Vec<T>, parsed: &Parsed, what: &str, name: impl Fn(&T) -> St
 fn hba_ports(backend: &mut Backend, parsed: &Parsed) -> Result<ExitCode, ApiError> {
     let both = parsed.has('i') == parsed.has('t');
     let mode = if parsed.has('t') { FcMode::Target } else { FcMode::Initiator };
-    let mut ports = list(backend, false)?;
+    let mut ports = list(backend, false, false)?;
     ports.retain(|port| (both || port.mode == mode) && (!parsed.has('e') || is_fcoe(port)));
     let none = ports.is_empty() && parsed.operands.is_empty();
     let (ports, code) = choose(ports, parsed, "HBA port", |port| port.port_name.clone());
@@ -232,6 +233,20 @@ fn or_none(text: &str) -> &str {
     if text.is_empty() { "not available" } else { text }
 }
 
+fn link_errors(text: &mut String, counters: &FcLinkStatistics) {
+    text.push_str("\tLink Error Statistics:\n");
+    for (label, count) in [
+        ("Link Failure", counters.link_failures),
+        ("Loss of Sync", counters.losses_of_sync),
+        ("Loss of Signal", counters.losses_of_signal),
+        ("Primitive Seq Protocol Error", counters.primitive_sequence_errors),
+        ("Invalid Tx Word", counters.invalid_words),
+        ("Invalid CRC", counters.invalid_crcs),
+    ] {
+        let _ = writeln!(text, "\t\t{label} Count: {count}");
+    }
+}
+
 fn port_text(port: &FcPortInfo, statistics: bool) -> String {
     let adapter = port.adapter.clone().unwrap_or_default();
     let speeds = |speeds: &[u32]| match speeds {
@@ -259,18 +274,7 @@ fn port_text(port: &FcPortInfo, statistics: bool) -> String {
         let _ = writeln!(text, "\t{label}: {value}");
     }
     if statistics {
-        let counters = adapter.statistics;
-        text.push_str("\tLink Error Statistics:\n");
-        for (label, count) in [
-            ("Link Failure", counters.link_failures),
-            ("Loss of Sync", counters.losses_of_sync),
-            ("Loss of Signal", counters.losses_of_signal),
-            ("Primitive Seq Protocol Error", counters.primitive_sequence_errors),
-            ("Invalid Tx Word", counters.invalid_words),
-            ("Invalid CRC", counters.invalid_crcs),
-        ] {
-            let _ = writeln!(text, "\t\t{label} Count: {count}");
-        }
+        link_errors(&mut text, &adapter.statistics);
     }
     if port.mode == FcMode::Initiator {
         text.push_str("\tNPIV Not Supported\n");
@@ -284,7 +288,7 @@ fn remote_ports(backend: &mut Backend, parsed: &Parsed) -> Result<ExitCode, ApiE
         return Ok(ExitCode::FAILURE);
     };
     let wanted = folded(name);
-    let port = list(backend, parsed.has('s'))?.into_iter().find(|port| port.port_name == wanted);
+    let port = list(backend, parsed.has('s'), parsed.has('l'))?.into_iter().find(|port| port.port_name == wanted);
     let port = port.ok_or_else(|| not_found(name))?;
     let remotes = port.adapter.unwrap_or_default().remotes;
     let (remotes, code) = choose(remotes, parsed, "Remote Port", |remote| remote.port_name.clone());
@@ -308,7 +312,10 @@ fn remote_ports(backend: &mut Backend, parsed: &Parsed) -> Result<ExitCode, ApiE
             remote.port_name, remote.node_name
         );
         if parsed.has('l') {
-            text.push_str("\tLink Error Statistics: not available\n");
+            match &remote.link_errors {
+                Some(errors) => link_errors(&mut text, errors),
+                None => text.push_str("\tLink Error Statistics: not available\n"),
+            }
         }
         for unit in remote.units.iter().filter(|_| parsed.has('s')) {
             let _ = writeln!(
@@ -345,7 +352,7 @@ struct UnitPath {
 
 fn logical_units(backend: &mut Backend, parsed: &Parsed) -> Result<ExitCode, ApiError> {
     let mut units: BTreeMap<String, Unit> = BTreeMap::new();
-    for port in list(backend, true)? {
+    for port in list(backend, true, false)? {
         for remote in port.adapter.unwrap_or_default().remotes {
             for unit in &remote.units {
                 let device = unit.device_name(&remote.port_name);
@@ -390,7 +397,7 @@ fn logical_units(backend: &mut Backend, parsed: &Parsed) -> Result<ExitCode, Api
 fn fcoe_ports(backend: &mut Backend, parsed: &Parsed) -> Result<ExitCode, ApiError> {
     let both = parsed.has('i') == parsed.has('t');
     let mode = if parsed.has('t') { FcMode::Target } else { FcMode::Initiator };
-    let mut ports = list(backend, false)?;
+    let mut ports = list(backend, false, false)?;
     ports.retain(|port| is_fcoe(port) && (both || port.mode == mode));
     if parsed.extensions.json {
         print_json(&ports);

@@ -1,7 +1,7 @@
 //! The live objects as the management plane sees them.
 
 use super::Host;
-use crate::admin::fibre_channel::FcPortInfo;
+use crate::admin::fibre_channel::{FcPortInfo, FcQuestions};
 use crate::admin::{DataPath, Live, LiveError, ObjectState, SessionInfo, Statistics};
 use crate::fc::FcPort;
 use crate::model::{Configuration, Transaction};
@@ -147,8 +147,8 @@ impl Live for Host {
         self.check_fc(port)
     }
 
-    fn fc_ports(&self, units: bool) -> Vec<FcPortInfo> {
-        self.list_fc(units)
+    fn fc_ports(&self, questions: FcQuestions) -> Vec<FcPortInfo> {
+        self.list_fc(questions)
     }
 
     #[cfg(feature = "vhost-user")]

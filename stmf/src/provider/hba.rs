@@ -123,6 +123,22 @@ pub enum Topology {
     Vn2Vn,
 }
 
+/// Who does FLOGI, and what came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FabricLogin {
+    /// `fct` does it, where the topology has one.
+    #[default]
+    ToDo,
+    /// The firmware has: a fabric took it and gave [`Link::port_id`]. `fct` registers with the name server.
+    Fabric,
+    /// The firmware has: the other end is an N_Port, there is no fabric, and [`Link::port_id`] is what the two agreed upon.
+    NoFabric {
+        /// The address of the other port, where this one has the higher name and so has to log in first (FC-LS); `fct` sends
+        /// PLOGI then. [`PortId::NONE`] where the other port logs in, or the firmware does.
+        log_in_to: PortId,
+    },
+}
+
 /// What is known of the link when it comes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -133,8 +149,8 @@ pub struct Link {
     pub port_id: PortId,
     /// Speed in gigabits per second, one of 1, 2, 4, 8, 10, 16, 32, 64; 0 when it is not established.
     pub speed: u32,
-    /// Whether the firmware has done FLOGI already: `fct` then does none.
-    pub fabric_login_done: bool,
+    /// Whether the firmware has done FLOGI already, and who is at the other end.
+    pub fabric_login: FabricLogin,
 }
 
 /// Speeds in gigabits per second, ascending: what a port supports.

@@ -280,6 +280,9 @@ pub enum Request {
         /// Ask the targets that initiator ports are logged in to for their logical units.
         #[serde(default)]
         units: bool,
+        /// Ask the ports that are logged in for the errors of their links.
+        #[serde(default)]
+        link_errors: bool,
     },
     /// Initialises the link of a Fibre Channel port anew.
     ResetFcLink {

@@ -6,7 +6,7 @@ use stmf::provider::hba::Wwn;
 
 use super::{Engine, done};
 use crate::admin::api::{ApiError, Done, ErrorKind, PortInfo};
-use crate::admin::fibre_channel::FcPortInfo;
+use crate::admin::fibre_channel::{FcPortInfo, FcQuestions};
 use crate::admin::live::{LiveError, ObjectState, SessionInfo};
 use crate::fc::{FcDrivers, FcMode, FcPort};
 use crate::model::Transaction;
@@ -39,7 +39,7 @@ impl Engine {
         }
         self.commit(Transaction { fc_ports: vec![(port_name, Some(port))], ..Transaction::default() })?;
         self.number_ports();
-        let listed = self.list_fc_ports(false);
+        let listed = self.list_fc_ports(FcQuestions::default());
         let problem = listed.into_iter().find(|port| port.port_name == port_name.to_string());
         let kept = "the port is kept: it is tried again every ten seconds, and when the server starts";
         let warnings = match problem.and_then(|port| port.problem) {
@@ -56,9 +56,13 @@ impl Engine {
         Ok(done())
     }
 
-    pub(super) fn list_fc_ports(&self, units: bool) -> Vec<FcPortInfo> {
-        let mut live: BTreeMap<String, FcPortInfo> =
-            self.live.iter().flat_map(|live| live.fc_ports(units)).map(|port| (port.port_name.clone(), port)).collect();
+    pub(super) fn list_fc_ports(&self, questions: FcQuestions) -> Vec<FcPortInfo> {
+        let mut live: BTreeMap<String, FcPortInfo> = self
+            .live
+            .iter()
+            .flat_map(|live| live.fc_ports(questions))
+            .map(|port| (port.port_name.clone(), port))
+            .collect();
         let info = |port: &FcPort| {
             let name = port.port_name.to_string();
             let seen = live.remove(&name).unwrap_or_default();
@@ -116,7 +120,7 @@ impl Engine {
 
     /// What is wrong with adapters, a line for each.
     pub(super) fn fc_troubles(&self) -> Vec<String> {
-        let ports = self.list_fc_ports(false).into_iter();
+        let ports = self.list_fc_ports(FcQuestions::default()).into_iter();
         ports.filter_map(|port| Some(format!("Fibre Channel port {}: {}", port.port_name, port.problem?))).collect()
     }
 

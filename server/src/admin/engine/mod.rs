@@ -23,6 +23,7 @@ use std::sync::Arc;
 use stmf::Guid;
 
 use super::api::{Answer, ApiError, Done, ErrorKind, Request};
+use super::fibre_channel::FcQuestions;
 use super::live::Live;
 use crate::audit::AuditLog;
 use crate::config_store::{ConfigStore, StoreError};
@@ -225,7 +226,9 @@ impl Engine {
                 self.create_fc_port(driver, mode, names, options).map(Answer::Done)
             }
             Request::DeleteFcPort { port } => self.delete_fc_port(&port).map(Answer::Done),
-            Request::ListFcPorts { units } => Ok(Answer::FcPorts(self.list_fc_ports(units))),
+            Request::ListFcPorts { units, link_errors } => {
+                Ok(Answer::FcPorts(self.list_fc_ports(FcQuestions { units, link_errors })))
+            }
             Request::ResetFcLink { port } => self.reset_fc_link(&port).map(Answer::Done),
             Request::SetFcLink { port, plugged } => self.set_fc_link(&port, plugged).map(Answer::Done),
             Request::CreateVhostPort { path, target, initiator } => {

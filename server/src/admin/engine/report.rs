@@ -11,6 +11,7 @@ use super::views::text;
 use crate::admin::api::{
     ApiError, ErrorKind, Explanation, ServiceState, StatusReport, TargetExplanation, Unseen, ViewInfo,
 };
+use crate::admin::fibre_channel::FcQuestions;
 use crate::admin::live::{ObjectState, Statistics, Traffic};
 use crate::admin::metrics;
 
@@ -55,7 +56,7 @@ impl Engine {
             live.statistics().targets.values().for_each(|traffic| load.add(traffic));
             load
         });
-        let fc_ports = self.list_fc_ports(false);
+        let fc_ports = self.list_fc_ports(FcQuestions::default());
         let vhost_ports = self.list_vhost_ports();
         StatusReport { service, data_path, load, lus, targets, fc_ports, vhost_ports, sessions, warnings }
     }

@@ -1,14 +1,15 @@
 //! An initiator port: finds targets on its fabric, logs in, and asks what they show.
 
-use super::report::words;
+use super::report::{counters, words};
 use crate::admin::fibre_channel::{FcAdapterInfo, FcRemoteInfo, FcUnitInfo};
 use fct::initiator::{Command, Event, Initiator, Outcome};
+use fct::wire::Els;
 use scsi_core::{Lun, Status};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use stmf::provider::PortError;
-use stmf::provider::hba::{ExchangeId, Hba, PortId, Topology};
+use stmf::provider::hba::{ExchangeId, Hba, LinkStatistics, PortId, Topology};
 
 /// How often a fabric is asked for targets that have come without a word.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -36,6 +37,9 @@ pub(super) struct InitiatorPort {
     trying: BTreeSet<PortId>,
     look_again: Option<Instant>,
     asking: Option<Asking>,
+    /// Targets that were asked for the errors of their links, and what they said.
+    asked_errors: HashMap<ExchangeId, PortId>,
+    link_errors: BTreeMap<PortId, LinkStatistics>,
 }
 
 /// Somebody wants to know which logical units there are.
@@ -57,7 +61,8 @@ impl InitiatorPort {
     pub(super) fn new(now: Instant, hba: Box<dyn Hba>, symbolic_name: &str) -> Self {
         let initiator = Initiator::new(now, hba, symbolic_name);
         let (targets, neighbours, trying) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { initiator, targets, neighbours, trying, look_again: None, asking: None }
+        let (asked_errors, link_errors) = (HashMap::new(), BTreeMap::new());
+        Self { initiator, targets, neighbours, trying, look_again: None, asking: None, asked_errors, link_errors }
     }
 
     /// Moves what can be moved; `true` if there is more at once.
@@ -104,6 +109,22 @@ impl InitiatorPort {
         answer
     }
 
+    /// Asks every target for the errors of its link (RLS).
+    pub(super) fn ask_link_errors(&mut self, now: Instant) {
+        for target in &self.targets {
+            self.link_errors.remove(target);
+            if !self.asked_errors.values().any(|asked| asked == target) {
+                let exchange = self.initiator.request(now, *target, &Els::Rls);
+                self.asked_errors.insert(exchange, *target);
+            }
+        }
+    }
+
+    /// Whether a target has not answered that.
+    pub(super) fn awaits_link_errors(&self) -> bool {
+        self.asked_errors.values().any(|asked| self.targets.contains(asked))
+    }
+
     pub(super) fn failure(&self) -> Option<&str> {
         self.initiator.failure()
     }
@@ -128,6 +149,7 @@ impl InitiatorPort {
                 symbolic_name: self.initiator.symbolic_name_of(*id).map(str::to_owned),
                 target: true,
                 session: true,
+                link_errors: self.link_errors.get(id).copied().map(counters),
                 units: Vec::new(),
             })
         };
@@ -179,6 +201,8 @@ impl InitiatorPort {
         match event {
             Event::Up(_) => self.look(now),
             Event::Down => {
+                self.asked_errors.clear();
+                self.link_errors.clear();
                 self.targets.clear();
                 self.neighbours.clear();
                 self.trying.clear();
@@ -224,6 +248,13 @@ impl InitiatorPort {
             Event::Refused(id, _) => {
                 self.trying.remove(&id);
                 self.initiator.forget(now, id);
+            }
+            Event::Answered(exchange, payload) => {
+                if let Some(target) = self.asked_errors.remove(&exchange)
+                    && let Some(errors) = payload.as_deref().and_then(Els::accepted_link_errors)
+                {
+                    self.link_errors.insert(target, errors);
+                }
             }
             Event::Done(exchange, outcome) => self.take_outcome(now, exchange, &outcome),
             _ => {}

@@ -7,7 +7,7 @@ mod runner;
 use super::Host;
 use super::seen::Seen;
 use crate::admin::LiveError;
-use crate::admin::fibre_channel::FcPortInfo;
+use crate::admin::fibre_channel::{FcPortInfo, FcQuestions};
 use crate::audit::AuditLog;
 use crate::driver::Blocking;
 use crate::fc::{FcDrivers, FcMode, FcPort};
@@ -153,13 +153,13 @@ impl Host {
         })
     }
 
-    /// The adapters as lists show them; `units`: initiators ask what logical units they see.
-    pub(super) fn list_fc(&self, units: bool) -> Vec<FcPortInfo> {
+    /// The adapters as lists show them.
+    pub(super) fn list_fc(&self, questions: FcQuestions) -> Vec<FcPortInfo> {
         let ports = self.fc.lock();
         let info = |entry: &Entry| FcPortInfo {
             port_name: entry.port.port_name.to_string(),
             problem: entry.runner.as_ref().err().cloned(),
-            adapter: entry.runner.as_ref().ok().and_then(|runner| report::adapter(&entry.port, runner, units)),
+            adapter: entry.runner.as_ref().ok().and_then(|runner| report::adapter(&entry.port, runner, questions)),
             ..FcPortInfo::default()
         };
         ports.values().map(info).collect()

@@ -1,22 +1,30 @@
 //! What lists show of an adapter.
 
 use super::runner::{Role, Runner};
-use crate::admin::fibre_channel::{FcAdapterInfo, FcLinkStatistics, FcRemoteInfo};
+use crate::admin::fibre_channel::{FcAdapterInfo, FcLinkStatistics, FcQuestions, FcRemoteInfo};
 use crate::fc::{FcMode, FcPort};
 use fct::{Port, PortInfo};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 use stmf::provider::hba::{HbaDetails, LinkStatistics};
 
 /// How long remote ports may take to tell their logical units.
 const UNITS_TIME: Duration = Duration::from_secs(3);
 
+/// How long remote ports may take to tell the errors of their links, and how often it is looked whether they have.
+const ERRORS_TIME: Duration = Duration::from_secs(2);
+const ERRORS_LOOK: Duration = Duration::from_millis(5);
+
 /// Asks the thread of an adapter; `None` if it does not answer.
-pub(super) fn adapter(port: &FcPort, runner: &Runner, units: bool) -> Option<FcAdapterInfo> {
+pub(super) fn adapter(port: &FcPort, runner: &Runner, questions: FcQuestions) -> Option<FcAdapterInfo> {
+    if questions.link_errors {
+        gather_link_errors(runner)?;
+    }
     let mut info = runner.call(|role, _| match role {
         Role::Target(port) => of_target(port),
         Role::Initiator(port) => port.info(),
     })?;
-    if units && port.mode == FcMode::Initiator {
+    if questions.units && port.mode == FcMode::Initiator {
         let asked = runner.call(|role, now| match role {
             Role::Initiator(port) => Some(port.ask_units(now)),
             Role::Target(_) => None,
@@ -35,6 +43,37 @@ pub(super) fn adapter(port: &FcPort, runner: &Runner, units: bool) -> Option<FcA
     Some(info)
 }
 
+/// Has remote ports asked for the errors of their links, and waits for them, within limits.
+fn gather_link_errors(runner: &Runner) -> Option<()> {
+    runner.call(|role, now| match role {
+        Role::Target(port) => port.ask_link_errors(now),
+        Role::Initiator(port) => port.ask_link_errors(now),
+    })?;
+    let until = Instant::now() + ERRORS_TIME;
+    loop {
+        let waits = runner.call(|role, _| match role {
+            Role::Target(port) => port.awaits_link_errors(),
+            Role::Initiator(port) => port.awaits_link_errors(),
+        })?;
+        if !waits || Instant::now() >= until {
+            return Some(());
+        }
+        thread::sleep(ERRORS_LOOK);
+    }
+}
+
+/// The counters of a link in the API's types.
+pub(super) fn counters(statistics: LinkStatistics) -> FcLinkStatistics {
+    FcLinkStatistics {
+        link_failures: statistics.link_failures,
+        losses_of_sync: statistics.losses_of_sync,
+        losses_of_signal: statistics.losses_of_signal,
+        primitive_sequence_errors: statistics.primitive_sequence_errors,
+        invalid_words: statistics.invalid_words,
+        invalid_crcs: statistics.invalid_crcs,
+    }
+}
+
 /// The words about an adapter.
 pub(super) fn words(details: HbaDetails, statistics: LinkStatistics) -> FcAdapterInfo {
     FcAdapterInfo {
@@ -46,14 +85,7 @@ pub(super) fn words(details: HbaDetails, statistics: LinkStatistics) -> FcAdapte
         serial_number: details.serial_number,
         driver_name: details.driver_name,
         driver_version: details.driver_version,
-        statistics: FcLinkStatistics {
-            link_failures: statistics.link_failures,
-            losses_of_sync: statistics.losses_of_sync,
-            losses_of_signal: statistics.losses_of_signal,
-            primitive_sequence_errors: statistics.primitive_sequence_errors,
-            invalid_words: statistics.invalid_words,
-            invalid_crcs: statistics.invalid_crcs,
-        },
+        statistics: counters(statistics),
         ..FcAdapterInfo::default()
     }
 }
@@ -67,6 +99,7 @@ fn of_target(port: &Port) -> FcAdapterInfo {
         symbolic_name: remote.symbolic_name,
         target: false,
         session: remote.session,
+        link_errors: remote.link_errors.map(counters),
         units: Vec::new(),
     };
     FcAdapterInfo {
