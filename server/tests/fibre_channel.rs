@@ -64,6 +64,33 @@ fn a_disk_of_a_server_is_read_and_written_over_fibre_channel() {
 }
 
 #[test]
+fn a_host_gets_its_data_right_over_a_link_that_loses_and_reorders_frames() {
+    let place = tempfile::tempdir().unwrap();
+    let listening = place.path().join("fabric");
+    let disk = Disk::new(MemoryStore::new(4 << 20));
+    let faulty = target(&listening).option("loss", "5").option("reorder", "300");
+    let server = Server::builder().no_portal().disk(disk).fc_port(faulty).start().unwrap();
+    let mut host = FcHost::log_in(&listening, HOST, TARGET);
+    let (mut all, mut again) = (Vec::new(), 0);
+    for number in 0..32_u8 {
+        let data: Vec<u8> = (0..64 << 10).map(|at: u32| (at / 512) as u8 ^ number.wrapping_mul(37)).collect();
+        let (status, _, sent) = host.insist(&[0x2a, 0, 0, 0, number >> 1, number << 7, 0, 0, 128, 0], &data, 0);
+        assert_eq!(status, Status::GOOD);
+        again += sent - 1;
+        all.push(data);
+    }
+    for (number, data) in (0..).zip(&all) {
+        let (status, read, sent) =
+            host.insist(&[0x28, 0, 0, 0, number >> 1, number << 7, 0, 0, 128, 0_u8], &[], 64 << 10);
+        assert_eq!(status, Status::GOOD);
+        assert!(read == *data, "piece {number}");
+        again += sent - 1;
+    }
+    assert!(again > 0, "some of 64 commands of forty frames had to be sent again");
+    server.stop();
+}
+
+#[test]
 fn a_host_that_was_cut_off_finds_the_restarted_server_again() {
     let place = tempfile::tempdir().unwrap();
     let listening = place.path().join("fabric");

@@ -40,7 +40,8 @@ pub(super) enum FcCommand {
     /// Options of the driver softfc, ports in software: fabric=NAME (in this server), listen=PATH (whoever connects to
     /// that socket is plugged into the fabric), connect=PATH (a fabric of another server on this machine),
     /// switch-port=0..249, and what lists say of the adapter: driver-name, instance, driver-version, manufacturer, model,
-    /// description, serial, firmware, option-rom, speeds=1,2,4, speed=4, os-device, symbolic-name.
+    /// description, serial, firmware, option-rom, speeds=1,2,4, speed=4, os-device, symbolic-name, loss=N and
+    /// reorder=N (frames of a thousand).
     CreatePort {
         /// The driver that opens the adapter.
         #[arg(long, value_name = "NAME", default_value = DRIVER)]

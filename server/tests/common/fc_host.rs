@@ -74,9 +74,16 @@ impl FcHost {
 
     /// The next event that is wanted.
     pub(crate) fn next(&mut self, deadline: Instant, wanted: impl Fn(&Event) -> bool) -> Event {
+        self.wait(deadline, wanted).expect("it has not happened in time")
+    }
+
+    /// The same; `None` if it does not happen in time.
+    fn wait(&mut self, deadline: Instant, wanted: impl Fn(&Event) -> bool) -> Option<Event> {
         loop {
             let now = Instant::now();
-            assert!(now < deadline, "it has not happened in time");
+            if now >= deadline {
+                return None;
+            }
             let progress = self.initiator.drive(now);
             while let Some(event) = self.initiator.poll_event() {
                 match &event {
@@ -94,7 +101,7 @@ impl FcHost {
                     _ => {}
                 }
                 if wanted(&event) {
-                    return event;
+                    return Some(event);
                 }
             }
             if !progress {
@@ -114,6 +121,35 @@ impl FcHost {
             Event::Done(_, outcome) => outcome,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Sends a command again until it has an answer, as a host does whose link loses frames: its status, what was read, and how
+    /// often it was sent.
+    pub(crate) fn insist(&mut self, cdb: &[u8], data_out: &[u8], data_in_length: u32) -> (Status, Vec<u8>, u32) {
+        let mut cdb = cdb.to_vec();
+        cdb.resize(16, 0);
+        for sent in 1..200 {
+            let command = Command {
+                lun: Lun::ZERO,
+                cdb: cdb.clone(),
+                data_out: data_out.to_vec().into(),
+                data_in_length,
+                ..Command::default()
+            };
+            let id = self.initiator.submit(Instant::now(), self.target, command);
+            let until = Instant::now() + Duration::from_millis(300);
+            let outcome = self.wait(until, |event| matches!(event, Event::Done(done, _) if *done == id));
+            let Some(Event::Done(_, Outcome { response: Some(response), data, whole: true, .. })) = outcome else {
+                self.initiator.abort(Instant::now(), id);
+                continue;
+            };
+            // A response may arrive where data did not.
+            let attention = response.status == Status::CHECK_CONDITION.0;
+            if !attention && data.len() == data_in_length as usize {
+                return (Status(response.status), data.to_vec(), sent);
+            }
+        }
+        panic!("nothing gets through");
     }
 
     /// The same, past unit attentions: its status and what was read.

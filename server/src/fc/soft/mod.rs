@@ -10,6 +10,8 @@
 //! | `connect` | instead of `fabric`: the path where another server's fabric listens |
 //! | `switch-port` | number of the switch's port, 0 to 249; the lowest free one if not given. The port's address is 010300h and 100h for each number |
 //! | `driver-name`, `instance`, `driver-version`, `manufacturer`, `model`, `description`, `serial`, `firmware`, `option-rom` | what lists say of the adapter |
+//! | `loss` | frames of a thousand that are lost in either direction, 0 to 1000; none if not given |
+//! | `reorder` | frames of data of a thousand that overtake others of their sequence, 0 to 1000; none if not given |
 //! | `speeds`, `speed` | supported ones in gigabits per second as in `1,2,4`, and the current one |
 //! | `os-device` | what `fcinfo` prints as the OS device of an initiator port |
 //! | `symbolic-name` | what an initiator port tells the fabric's name server |
@@ -21,7 +23,7 @@ pub use cable::Cable;
 
 use super::{Adapter, FcDriver, FcMode, FcPort, Wake};
 use fabric::SharedFabric;
-use fct::soft::{SoftHba, SoftHbaConfig, Wire};
+use fct::soft::{Faults, SoftHba, SoftHbaConfig, Wire};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -34,7 +36,7 @@ pub const DRIVER: &str = "softfc";
 /// The fabric of ports that name none.
 pub const DEFAULT_FABRIC: &str = "fabric0";
 
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 19] = [
     "fabric",
     "listen",
     "connect",
@@ -52,6 +54,8 @@ const OPTIONS: [&str; 17] = [
     "speed",
     "os-device",
     "symbolic-name",
+    "loss",
+    "reorder",
 ];
 
 /// Ports that a switch has.
@@ -77,6 +81,7 @@ struct Settings {
     place: Place,
     switch_port: Option<u8>,
     hba: SoftHbaConfig,
+    faults: Faults,
 }
 
 impl FcDriver for SoftDriver {
@@ -85,8 +90,10 @@ impl FcDriver for SoftDriver {
     }
 
     fn open(&self, port: &FcPort, wake: Wake) -> Result<Adapter, String> {
-        let Settings { place, switch_port, hba } = settings(port)?;
+        let Settings { place, switch_port, hba, faults } = settings(port)?;
         let wire = Wire::new(port.port_name.0);
+        wire.set_faults(faults);
+        let lost = (faults.loss_per_mille > 0).then(|| wire.clone());
         let (ours, theirs) = wire.ends();
         ours.set_wake(wake);
         let held: Box<dyn fmt::Debug + Send + Sync> = match place {
@@ -105,10 +112,14 @@ impl FcDriver for SoftDriver {
         };
         let hba = SoftHba::new(hba, ours);
         // What it is plugged into lives as long as its plug.
-        Ok(Adapter::new(hba).plug(move |plugged| {
+        let adapter = Adapter::new(hba).plug(move |plugged| {
             let _ = &held;
             wire.set_up(plugged);
-        }))
+        });
+        Ok(match lost {
+            Some(wire) => adapter.report(move || BTreeMap::from([("Frames Lost".to_owned(), wire.lost().to_string())])),
+            None => adapter,
+        })
     }
 }
 
@@ -178,7 +189,17 @@ fn settings(port: &FcPort) -> Result<Settings, String> {
         let known = text.parse().ok().filter(|speed| SPEEDS.contains(speed));
         hba.speed = known.ok_or_else(|| format!("speed {text} is none of 1, 2, 4, 8, 10, 16, 32, 64"))?;
     }
-    Ok(Settings { place, switch_port, hba })
+    let per_mille = |name: &str| match option(name).map(|text| (text, text.parse::<u16>())) {
+        None => Ok(0),
+        Some((_, Ok(number))) if number <= 1000 => Ok(number),
+        Some((text, _)) => Err(format!("{name} {text} is no number from 0 to 1000: frames of a thousand")),
+    };
+    let faults = Faults {
+        loss_per_mille: per_mille("loss")?,
+        reorder_data_per_mille: per_mille("reorder")?,
+        ..Faults::default()
+    };
+    Ok(Settings { place, switch_port, hba, faults })
 }
 
 /// Neighbours in the table of speeds.
@@ -209,6 +230,8 @@ mod tests {
             ("speeds", "1,4", "speeds 1,4 are no neighbours"),
             ("speed", "3", "speed 3 is none of"),
             ("instance", "two", "instance two is no number"),
+            ("loss", "1001", "loss 1001 is no number from 0 to 1000"),
+            ("reorder", "many", "reorder many is no number from 0 to 1000"),
             ("driver-name", "iscsit", "driver-name names"),
         ] {
             let error = SoftDriver::default().check(&port().option(name, value)).unwrap_err();
