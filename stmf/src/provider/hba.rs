@@ -25,6 +25,63 @@
 //! read it, and drops it then. Firmware that does FCP may lend memory for what is read as well ([`Hba::lend_room`]): a
 //! file or block device is then read right into it, and what is to be sent is that same memory.
 //!
+//! # Drivers at the level of commands
+//!
+//! What such a driver owes, beyond passing things on:
+//!
+//! - **Each [`HbaRequest::Request`] has one [`HbaEvent::Reply`]**, with `None` when there is no answer and none will come: the
+//!   other port refuses the exchange, it is gone, or the firmware's time for a link service is up (2 R_A_TOV). Without it `fct`
+//!   waits for ever, and after 1,024 such requests asks nothing more.
+//! - **Each [`HbaEvent::Service`] is kept until its [`HbaRequest::Reply`]**, which may come much later: a PRLI waits for the
+//!   name server.
+//! - **Each [`HbaEvent::Command`] ends once**, in one of four ways:
+//!
+//!   | Asked of you | You say | Then |
+//!   |---|---|---|
+//!   | [`Respond`](HbaRequest::Respond) | [`Ended`](HbaEvent::Ended) when it is sent, and confirmed where it asks for that | over |
+//!   | [`Terminate`](HbaRequest::Terminate) | nothing | over at once; what was on its way is dropped |
+//!   | [`AbortDone`](HbaRequest::AbortDone), after your [`AbortReceived`](HbaEvent::AbortReceived) | nothing | BA_ACC goes out; over |
+//!   | nothing | [`Ended`](HbaEvent::Ended), because the exchange is lost: its port has logged out, the firmware gave it up | `fct` aborts the task; an [`AbortDone`](HbaRequest::AbortDone) for it follows and is ignored |
+//!
+//!   A driver that took a command and says none of this keeps a task of the initiator alive until its session ends.
+//! - **[`HbaRequest::Receive`] is answered by data**: one or more [`HbaEvent::Data`], in order, which together are what was asked for.
+//!   When the data does not come, the exchange is lost: abort it on the link and say [`HbaEvent::Ended`]. `fct` has no timer for it
+//!   at this level; the firmware has.
+//! - **[`HbaRequest::SendData`] before [`HbaRequest::Respond`]**: requests of one exchange are carried out in their order. Nothing
+//!   tells that data is sent.
+//! - **Aborts race.** A request may arrive for an exchange that you have told to be over, or that an [`HbaEvent::AbortReceived`] is
+//!   on its way for: what is not known any more is dropped, only [`HbaRequest::Request`] and [`HbaRequest::Reply`] are not
+//!   concerned. Between [`HbaEvent::AbortReceived`] and [`HbaRequest::AbortDone`] nothing of that exchange is sent.
+//! - **[`HbaEvent::LinkDown`] ends everything** on both sides: no event for what was open before it may follow, and what you
+//!   hold of it is dropped. After [`HbaRequest::Deregister`] the same holds for one remote port.
+//! - **Names of exchanges are yours** for what comes in, with the highest bit clear; they are not used again.
+//! - **Buffers**: what you lend in [`HbaEvent::Data`] comes back when the last slice is dropped, maybe after the exchange is over
+//!   and the session is gone: it must not go back to the hardware before. What you are given to send you drop when the hardware
+//!   has read it. Room that was lent ([`Hba::lend_room`]) follows the first rule.
+//! - **Full rings**: [`Hba::submit`] gives the request back; say something or wake the port when there is room again.
+//!
+//! For those who know COMSTAR's `fct_local_port`:
+//!
+//! | There | Here |
+//! |---|---|
+//! | node and port name, alias | [`Hba::node_name`], [`Hba::port_name`]; the alias is made of [`HbaDetails::driver_name`] and [`HbaDetails::instance`] |
+//! | max logins, max exchanges | [`Hba::limits`] |
+//! | get_link_info, its FLOGI-done bits | [`HbaEvent::LinkUp`] with [`Link`], [`FabricLogin`] |
+//! | register, deregister_remote_port | [`HbaRequest::Register`], [`HbaRequest::Deregister`] |
+//! | send_cmd; its completion | [`HbaRequest::Request`]; [`HbaEvent::Reply`] |
+//! | xfer_scsi_data; data transfer done | [`HbaRequest::Receive`], [`HbaRequest::SendData`]; [`HbaEvent::Data`], and nothing for what is sent |
+//! | send_cmd_response; response done | [`HbaRequest::Respond`], [`HbaRequest::Reply`]; [`HbaEvent::Ended`] |
+//! | abort_cmd; command aborted | [`HbaRequest::Terminate`], [`HbaRequest::Abort`]; [`HbaEvent::AbortReceived`] and [`HbaRequest::AbortDone`] |
+//! | ctl | [`Hba::control`] |
+//! | flogi_xchg, received FLOGI | [`HbaRequest::Request`] to [`PortId::FABRIC`], [`HbaEvent::Service`]; none where [`FabricLogin`] says so |
+//! | populate_hba_details, info | [`Hba::details`], [`Hba::statistics`] |
+//! | post received command, get scsi task | [`HbaEvent::Command`]: there is no task to be fetched first |
+//! | post event: link up, down, reset; adapter fatal | [`HbaEvent::LinkUp`], [`HbaEvent::LinkDown`]; [`HbaEvent::Failed`] |
+//! | the data buffer store | [`Segments`] of lent memory, [`Hba::lend_room`] |
+//! | private areas | none: what is yours is in your `Hba` |
+//!
+//! # Waking
+//!
 //! When something happens while nobody polls (an interrupt), the driver's surroundings call whatever wakes the thread
 //! that drives the port; how is between the two of them.
 
