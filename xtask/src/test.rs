@@ -63,6 +63,7 @@ const STEPS: &[Step] = &[
     Step { name: "packages", about: "install what the tests use of Debian", run: packages_step },
     Step { name: "fmt", about: "cargo fmt --check", run: fmt },
     Step { name: "clippy", about: "clippy on all targets and on the fuzzers, warnings fail", run: clippy },
+    Step { name: "features", about: "clippy on the server without each of its features", run: features },
     Step { name: "build", about: "the server and all tests, in the profile of the tests", run: build },
     Step { name: "test", about: "unit, vector, property and two-ended tests, and the fuzz corpora", run: test },
     Step {
@@ -245,6 +246,22 @@ fn clippy(context: &Shared) -> Result<Outcome> {
     }
     let fuzzers = ["clippy", "--manifest-path", "fuzz/Cargo.toml", "--locked", "--quiet", "--", "-Dwarnings"];
     single(context, "clippy-fuzz", &fuzzers, &[])
+}
+
+/// What is built for those who leave a transport out; the whole workspace has them all.
+fn features(context: &Shared) -> Result<Outcome> {
+    let mut all = Outcome { tally: Tally::default(), note: String::new(), details: String::new() };
+    for (log, chosen) in [("no-features", ""), ("feature-fcoe", "fcoe"), ("feature-vhost-user", "vhost-user")] {
+        let package = ["clippy", "--package", "lunette-server", "--lib", "--bins", "--quiet"];
+        let chosen = ["--no-default-features", "--features", chosen, "--", "-Dwarnings"];
+        let outcome = single(context, log, &[&package[..], &chosen].concat(), &[])?;
+        all.tally += outcome.tally;
+        all.details.push_str(&outcome.details);
+        if outcome.tally.failed > 0 {
+            all.note = outcome.note;
+        }
+    }
+    Ok(all)
 }
 
 fn build(context: &Shared) -> Result<Outcome> {
