@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use stmf::provider::{Segments, StoreErrorKind, StoreExtent, StoreUsage};
 
-use super::{BackingStore, Capabilities, Error, Operation, Rotation, Unmap, ZEROS};
+use super::{BackingStore, Capabilities, Error, Operation, Rotation, Unmap, ZEROS, streaming};
 
 const PAGE_BYTES: usize = 4096;
 const CHUNK_PAGES: usize = 16;
@@ -288,7 +288,7 @@ impl Source<'_> {
             let rest = &slice[self.offset..];
             let length = rest.len().min(into.len());
             let (now, later) = into.split_at_mut(length);
-            now.copy_from_slice(&rest[..length]);
+            streaming::copy(now, &rest[..length]);
             into = later;
             self.offset += length;
             if self.offset == slice.len() {

@@ -52,6 +52,7 @@ mod file;
 mod memory;
 mod read_into;
 mod shared;
+mod streaming;
 mod whole;
 pub mod wrap;
 
