@@ -25,6 +25,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("state_file", state_file),
     ("client_url", client_url),
     ("server_socket", server_socket),
+    ("vhost_socket", crate::fuzz_vhost::vhost_socket),
 ];
 
 /// Runs the target of this name.
@@ -38,7 +39,7 @@ pub fn run(name: &str, data: &[u8]) {
 }
 
 /// A directory of this process, for files that the targets make.
-fn scratch() -> PathBuf {
+pub(crate) fn scratch() -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
         let memory = PathBuf::from("/dev/shm");

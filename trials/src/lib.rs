@@ -10,6 +10,7 @@
 
 pub mod crowd;
 pub mod fuzz_targets;
+mod fuzz_vhost;
 pub mod latency;
 pub mod process;
 pub mod soak;
