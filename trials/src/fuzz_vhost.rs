@@ -164,7 +164,7 @@ fn say(monitor: &Monitor, step: u8, number: u8, input: &mut Input<'_>) -> std::i
             let word = u32::from(input.word());
             match number >> 3 {
                 0 => monitor.send(message::SET_OWNER, &[], &[]),
-                1 => monitor.send(message::SET_FEATURES, &words(&[u64::from(word) << (number & 7) * 4]), &[]),
+                1 => monitor.send(message::SET_FEATURES, &words(&[u64::from(word) << ((number & 7) * 4)]), &[]),
                 2 => monitor.send(message::SET_PROTOCOL_FEATURES, &words(&[USED_PROTOCOL_FEATURES]), &[]),
                 3 => monitor.send(message::SET_VRING_NUM, &of_queue(queue, word), &[]),
                 4 => monitor.send(message::SET_VRING_NUM, &of_queue(queue, u32::from(QUEUE_SIZE)), &[]),
