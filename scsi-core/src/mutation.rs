@@ -107,6 +107,12 @@ mutations! {
     ReadsNotHeldBack,
     /// The worker asks for the data of all writes, however much is held already.
     WritesNotHeldBack,
+    /// A command whose CmdSN is before ExpCmdSN is carried out.
+    OldCmdSnTaken,
+    /// A command whose CmdSN is after MaxCmdSN is carried out.
+    CmdSnPastWindowTaken,
+    /// Data for a transfer that was never asked for goes to the one that is outstanding.
+    WrongTransferTaken,
     /// Fibre Channel: the commands of a login that ended stay in the port's table.
     FcTasksKept,
     /// Fibre Channel: a unit attention whose answer was aborted is not told again.

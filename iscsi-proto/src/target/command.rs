@@ -18,6 +18,9 @@ use crate::pdu::{DataOut, RejectReason, Residual, ScsiCommand, ScsiCommandFlags}
 impl Session {
     #[inline]
     pub(super) fn receive_command(&mut self, request: Numbered, mut pdu: ScsiCommand, ahs: &[u8]) {
+        if self.window.takes_wrongly(pdu.cmd_sn) {
+            pdu.immediate = true;
+        }
         let arrival = if pdu.immediate { Arrival::Deliver } else { self.window.classify(pdu.cmd_sn) };
         if arrival == Arrival::Ignore {
             return;

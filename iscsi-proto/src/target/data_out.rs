@@ -165,8 +165,8 @@ impl DataOutBuffer {
         if pdu.transfer.is_reserved() {
             return self.arrive_unsolicited(pdu, rules);
         }
-        let Some(index) = self.transfers.iter().position(|transfer| transfer.tag == pdu.transfer && transfer.is_sent)
-        else {
+        let is_meant = |transfer: &Transfer| transfer.tag == pdu.transfer || is_active(Mutation::WrongTransferTaken);
+        let Some(index) = self.transfers.iter().position(|transfer| is_meant(transfer) && transfer.is_sent) else {
             return Verdict::Unknown;
         };
         let sequence = &mut self.transfers[index].sequence;

@@ -84,6 +84,13 @@ impl<T> Window<T> {
         number.steps_from(self.expected) < self.free()
     }
 
+    /// Whether a deliberate bug is there that takes this number, though it is outside of the window.
+    #[inline]
+    pub(super) fn takes_wrongly(&self, number: CmdSn) -> bool {
+        is_active(Mutation::OldCmdSnTaken) && number.is_before(self.expected)
+            || is_active(Mutation::CmdSnPastWindowTaken) && number.is_after(self.max())
+    }
+
     pub(super) fn classify(&self, number: CmdSn) -> Arrival {
         if !self.contains(number) {
             return Arrival::Ignore;

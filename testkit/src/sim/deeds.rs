@@ -3,10 +3,11 @@
 use iscsi_proto::pdu::TaskManagementFunctionCode as Function;
 
 use super::blocks::{BLOCK, OPEN, content, value};
+use super::host::Host;
 use super::nexus::{PREEMPT, PREEMPT_AND_ABORT, REGISTER, REGISTER_AND_IGNORE, ReserveOut};
 use super::peer::{OpId, State, with_attribute};
 use super::plan::PEERS;
-use super::world::{Deed, World};
+use super::world::{Deed, QUEUE_DEPTH, World};
 use crate::initiator::Command;
 use crate::rng::Rng;
 
@@ -200,6 +201,18 @@ impl World {
             }
         }
         self.peers[at].manage(op, function, lun, referenced.map(|(tag, _)| tag));
+    }
+
+    /// An initiator says what is not so. Its session hears what the standard has for that, and nobody else is touched.
+    pub(super) fn lie(&mut self, at: usize, rng: &mut Rng) {
+        let Host::Iscsi(peer) = &mut self.peers[at] else { return };
+        if peer.state != State::Up {
+            return;
+        }
+        let lie = peer.lie(QUEUE_DEPTH.into(), rng);
+        self.count("lies");
+        self.count(lie.kind);
+        self.note(|| format!("host{at} lies: {}", lie.words), 11);
     }
 
     /// From now on tasks of the unit may end without a word.

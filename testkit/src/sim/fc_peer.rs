@@ -399,7 +399,7 @@ impl FcPeer {
                     let (data, sent) = (outcome.data.to_vec(), outcome.sent as u32);
                     let crossed = task.abort.is_some();
                     let late = !matches!(task.recovery, Recovery::Left(LOOKS));
-                    let ending = Ending { status, sense, data, residual, sent, crossed, late };
+                    let ending = Ending { status, sense, data, residual, sent, crossed, late, lied: false };
                     out.push(Said::Ended(task.op, Box::new(ending)));
                 }
             }

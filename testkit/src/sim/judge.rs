@@ -109,10 +109,17 @@ impl World {
         );
         self.last_statuses.insert(id, status.0);
         let crossed = ending.crossed;
+        let lied = ending.lied;
         if ending.late {
             self.told_again(at, op.unit, op.start);
         }
         let verdict = match (status, &ending.sense) {
+            (Status::GOOD, _) if lied => Err("data that was not what was asked for was taken".into()),
+            (Status::CHECK_CONDITION, Some(sense)) if lied && is_wrong_data(sense) => {
+                self.units[op.unit].blocks.end(id, end, false, false);
+                self.undecided(&op, id);
+                Ok(())
+            }
             (Status::GOOD, _) => self.good(&op, id, &ending, end),
             (Status::CHECK_CONDITION, Some(sense)) => self.checked(&op, id, sense, end),
             (Status::RESERVATION_CONFLICT, _) => self.conflicted(&op, id, end),
@@ -432,4 +439,10 @@ impl World {
             }
         }
     }
+}
+
+/// ABORTED COMMAND, for the data was damaged, unexpected or not as much as was asked for (RFC 7143 11.4.7.2).
+fn is_wrong_data(sense: &SenseData) -> bool {
+    sense.key == SenseKey::ABORTED_COMMAND
+        && matches!((sense.code.asc, sense.code.ascq), (0x47, 0x05) | (0x0c, 0x0c) | (0x0c, 0x0d))
 }

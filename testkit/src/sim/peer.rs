@@ -1,5 +1,7 @@
 //! A strict initiator that never waits: bytes in, what happened out.
 
+mod lies;
+
 use bytes::Bytes;
 use iscsi_proto::digest::Digests;
 use iscsi_proto::frame::{Framer, Limits};
@@ -16,6 +18,7 @@ use std::time::Duration;
 use crate::initiator::{Command, Wire};
 use crate::link::{Delivery, LinkFaults};
 use crate::san::{SanWire, TARGET};
+use lies::{BurstLie, Lies};
 
 /// Names a command or function of the whole run.
 pub(super) type OpId = u64;
@@ -51,6 +54,8 @@ pub(super) struct Ending {
     pub(super) crossed: bool,
     /// It was sent again, or could have been: others that are younger may have told the same meanwhile.
     pub(super) late: bool,
+    /// Its data was not what the target had asked for.
+    pub(super) lied: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +88,7 @@ struct Task {
     room: usize,
     next_data_sn: DataSn,
     cmd_sn: CmdSn,
+    lied: bool,
 }
 
 pub(super) struct Peer {
@@ -102,6 +108,7 @@ pub(super) struct Peer {
     next_tag: u32,
     tasks: BTreeMap<u32, Task>,
     functions: BTreeMap<u32, OpId>,
+    lies: Lies,
     keys: BTreeMap<String, String>,
     /// Bits flipped on connections that are gone.
     flipped_before: u64,
@@ -125,6 +132,7 @@ impl Peer {
             next_tag: 1,
             tasks: BTreeMap::new(),
             functions: BTreeMap::new(),
+            lies: Lies::default(),
             keys: BTreeMap::new(),
             flipped_before: 0,
         }
@@ -183,6 +191,7 @@ impl Peer {
         }
         self.state = State::Down;
         self.stalled_until = Duration::ZERO;
+        self.lies = Lies::default();
         let tasks = std::mem::take(&mut self.tasks).into_values().map(|task| task.op);
         tasks.chain(std::mem::take(&mut self.functions).into_values()).collect()
     }
@@ -233,6 +242,7 @@ impl Peer {
     pub(super) fn is_busy(&self) -> bool {
         !self.tasks.is_empty()
             || !self.functions.is_empty()
+            || self.lies.are_open()
             || matches!(self.state, State::LoggingIn | State::LoggingOut)
     }
 
@@ -264,6 +274,7 @@ impl Peer {
                 room: expected as usize,
                 next_data_sn: DataSn(0),
                 cmd_sn,
+                lied: false,
             },
         );
         let exp_stat_sn = self.exp_stat_sn;
@@ -283,7 +294,7 @@ impl Peer {
             data: command.data.slice(..immediate).into(),
         });
         if unsolicited > immediate {
-            self.send_burst(tag, TargetTransferTag(u32::MAX), command.lun, &command.data, immediate..unsolicited);
+            self.send_burst(tag, TargetTransferTag(u32::MAX), command.lun, &command.data, immediate..unsolicited, None);
         }
     }
 
@@ -377,6 +388,7 @@ impl Peer {
             TargetPdu::TaskManagementResponse(response) => {
                 match self.functions.remove(&response.initiator_task_tag.0) {
                     Some(op) => out.push(Said::Managed(op, response.response.0)),
+                    None if self.lies.take_in_use(response.initiator_task_tag) => {}
                     None => return Err(Said::Violation("an answer to no task management function".into())),
                 }
             }
@@ -392,8 +404,11 @@ impl Peer {
                         data: ping.data,
                         ..NopOut::default()
                     });
+                } else if ping.initiator_task_tag != InitiatorTaskTag::RESERVED {
+                    self.lies.take_echo(&ping)?;
                 }
             }
+            TargetPdu::Reject(reject) if self.lies.take_reject(&reject) => {}
             TargetPdu::LogoutResponse(_) if self.state == State::LoggingOut => {}
             TargetPdu::AsyncMessage(message) => {
                 return Err(Said::Closed(format!("asynchronous message {:?}", message.event)));
@@ -477,7 +492,11 @@ impl Peer {
         }
         task.sent += length;
         let (lun, data) = (task.lun, task.data.clone());
-        self.send_burst(tag, r2t.target_transfer_tag, lun, &data, from..from + length);
+        let (transfer, lie) = (r2t.target_transfer_tag, self.lies.burst.take());
+        if let Some(lie) = lie {
+            self.lie_before_burst(lie, (tag, transfer), from as u32, length as u32);
+        }
+        self.send_burst(tag, transfer, lun, &data, from..from + length, lie);
         Ok(())
     }
 
@@ -488,23 +507,29 @@ impl Peer {
         lun: Lun,
         data: &Bytes,
         range: std::ops::Range<usize>,
+        lie: Option<BurstLie>,
     ) {
-        let mut data_sn = DataSn(0);
+        let mut data_sn = DataSn(u32::from(lie == Some(BurstLie::Number)));
+        let moved = if lie == Some(BurstLie::Offset) { 512 } else { 0 };
+        let last = if lie == Some(BurstLie::Short) { range.end - 1 } else { range.end };
         let mut at = range.start;
-        while at < range.end {
-            let end = range.end.min(at + self.target_segment());
+        loop {
+            let end = last.min(at + self.target_segment());
             let exp_stat_sn = self.exp_stat_sn;
             self.send(DataOut {
-                is_final: end == range.end,
+                is_final: end == last,
                 lun,
                 initiator_task_tag: tag,
                 target_transfer_tag: transfer,
                 exp_stat_sn,
                 data_sn: data_sn.take(),
-                buffer_offset: at as u32,
+                buffer_offset: at as u32 + moved,
                 data: data.slice(at..end).into(),
             });
             at = end;
+            if at >= last {
+                return;
+            }
         }
     }
 
@@ -560,6 +585,15 @@ fn ended(task: Task, status: Status, sense: Option<SenseData>, residual: Residua
     let sent = task.sent as u32;
     Said::Ended(
         task.op,
-        Box::new(Ending { status, sense, data: task.received, residual, sent, crossed: false, late: false }),
+        Box::new(Ending {
+            status,
+            sense,
+            data: task.received,
+            residual,
+            sent,
+            crossed: false,
+            late: false,
+            lied: task.lied,
+        }),
     )
 }

@@ -35,6 +35,7 @@ pub(super) enum Kind {
     Reset,
     Reinstate,
     Stall,
+    Lie,
     Links,
     SlowStores,
     StoreFault,
@@ -77,6 +78,10 @@ const KINDS: [(Kind, u64, bool); 26] = [
     (Kind::Wait, 3, false),
 ];
 
+/// Kinds that came later, and how often each comes at most. They are put between what a seed has otherwise, in every
+/// other seed, so that the others stay what they were.
+const LATER: [(Kind, u64); 1] = [(Kind::Lie, 6)];
+
 impl Kind {
     /// What a kind that may be left out does to the target, and by which names that is counted.
     pub(super) fn fault(self) -> Option<(&'static str, &'static [&'static str])> {
@@ -88,6 +93,7 @@ impl Kind {
             Self::Reset => ("connections cut at any byte", &["connections cut"]),
             Self::Reinstate => ("sessions reinstated", &["reinstatements"]),
             Self::Stall => ("initiators that take nothing", &["stalls"]),
+            Self::Lie => ("initiators that lie", &["lies"]),
             Self::Links => ("links that split, delay and flip", &["links disturbed"]),
             Self::SlowStores => ("slow stores", &["stores slowed"]),
             Self::StoreFault => ("store errors, torn or full", &["store errors", "store full"]),
@@ -103,7 +109,8 @@ impl Kind {
 
 /// The names of all kinds of faults, and by which names each is counted.
 pub(super) fn faults() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-    KINDS.into_iter().filter_map(|(kind, _, _)| kind.fault())
+    let kinds = KINDS.into_iter().map(|(kind, _, _)| kind).chain(LATER.into_iter().map(|(kind, _)| kind));
+    kinds.filter_map(Kind::fault)
 }
 
 /// The actions of a seed with one kind of faults and no other.
@@ -115,7 +122,11 @@ pub(super) fn generate_with(seed: u64, count: usize, fault: &str) -> Vec<Action>
         .filter(|(kind, _, optional)| !optional || is_it(*kind))
         .map(|(kind, weight, _)| (kind, weight))
         .collect();
-    pick(&mut rng, &kinds, count)
+    let mut actions = pick(&mut rng, &kinds, count);
+    for (kind, most) in LATER.into_iter().filter(|(kind, _)| is_it(*kind)) {
+        put_between(&mut rng, &mut actions, kind, most);
+    }
+    actions
 }
 
 /// The actions of a seed. Every seed leaves some kinds out: what always comes together hides what one alone does.
@@ -127,7 +138,24 @@ pub(super) fn generate(seed: u64, count: usize) -> Vec<Action> {
         .filter(|(_, _, optional)| !optional || rng.chance(if few { 250_000 } else { 600_000 }))
         .map(|(kind, weight, _)| (kind, weight))
         .collect();
-    pick(&mut rng, &kinds, count)
+    let mut actions = pick(&mut rng, &kinds, count);
+    let mut rng = Rng::new(seed ^ 0x1a7e_2511);
+    if rng.chance(500_000) {
+        for (kind, most) in LATER {
+            if rng.chance(600_000) {
+                put_between(&mut rng, &mut actions, kind, most);
+            }
+        }
+    }
+    actions
+}
+
+fn put_between(rng: &mut Rng, actions: &mut Vec<Action>, kind: Kind, most: u64) {
+    for _ in 0..1 + rng.below(most) {
+        let action = Action { kind, peer: rng.below(PEERS as u64) as usize, seed: rng.next(), gap_us: rng.below(200) };
+        let at = rng.below(actions.len() as u64 + 1) as usize;
+        actions.insert(at, action);
+    }
 }
 
 fn pick(rng: &mut Rng, kinds: &[(Kind, u64)], count: usize) -> Vec<Action> {

@@ -38,7 +38,7 @@ pub(super) const BLOCKS: usize = 48;
 const UNSENT: u64 = 32 << 10;
 /// How much units of a session may have asked for before further writes wait.
 const UNWRITTEN: u64 = 2 << 10;
-const QUEUE_DEPTH: u16 = 16;
+pub(super) const QUEUE_DEPTH: u16 = 16;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -407,6 +407,7 @@ impl World {
                 let until = self.san.elapsed() + Duration::from_micros(rng.below(50_000));
                 self.peers[at].stall(until);
             }
+            Kind::Lie => self.lie(at, &mut rng),
             Kind::Links => self.change_links(at, &mut rng),
             Kind::SlowStores => {
                 self.count("stores slowed");
