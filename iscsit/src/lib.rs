@@ -24,4 +24,6 @@ pub use limits::Limits;
 pub use notice::Notice;
 pub use provider::{Entropy, ProofChecker, Provider, ProviderConfig};
 pub use session_map::WorkerId;
-pub use worker::{ConnectionId, Parcel, StoreJob, StoreTicket, TooManyConnections, Worker, WorkerEvent, WorkerHandle};
+pub use worker::{
+    ConnectionId, Parcel, StoreJob, StoreTicket, TooManyConnections, Unsent, Worker, WorkerEvent, WorkerHandle,
+};

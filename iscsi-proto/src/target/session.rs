@@ -225,6 +225,18 @@ impl Session {
         self.links.get(connection).map_or(0, |link| link.unsent)
     }
 
+    /// PDUs that wait to be sent on `connection`, the data of reads apart. About
+    /// [`SessionConfig::max_transmit_queue`] at the most: what is open then still adds its answers and R2Ts.
+    pub fn queued_pdus(&self, connection: ConnectionKey) -> usize {
+        self.links.get(connection).map_or(0, |link| link.urgent.len() + link.queue.len())
+    }
+
+    /// Bytes of answers to pings, texts and Rejects that wait to be sent on `connection`: at most
+    /// [`SessionConfig::max_transmit_bytes`] and one PDU.
+    pub fn queued_bytes(&self, connection: ConnectionKey) -> usize {
+        self.links.get(connection).map_or(0, |link| link.queued_bytes)
+    }
+
     /// The connection a task belongs to, while it is open.
     pub fn task_connection(&self, task: TaskHandle) -> Option<ConnectionKey> {
         self.tasks.get(task).map(|task| task.link)

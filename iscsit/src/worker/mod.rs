@@ -133,6 +133,22 @@ impl WorkerHandle {
 ///   poll_timeout  -> sleep until then at the latest, or until a socket or the waker calls
 /// ```
 ///
+/// What a session holds on its way to its initiator, all its connections together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// Whose session.
+    pub nexus: NexusId,
+    /// PDUs that wait to be sent, the data of reads apart; each connection stops receiving at
+    /// [`iscsi_proto::target::SessionConfig::max_transmit_queue`].
+    pub pdus: usize,
+    /// Bytes of answers to pings, texts and Rejects that wait to be sent; each connection stops receiving at
+    /// [`iscsi_proto::target::SessionConfig::max_transmit_bytes`].
+    pub answer_bytes: usize,
+    /// Bytes of reads that are being carried out or wait to be sent; further reads wait at
+    /// [`Limits::unsent_read_bytes`](crate::Limits::unsent_read_bytes).
+    pub read_bytes: u64,
+}
+
 /// Before each receive it asks [`recv_hint`](Self::recv_hint).
 pub struct Worker {
     id: WorkerId,
@@ -272,6 +288,19 @@ impl Worker {
                 (nexus, sockets.map(|socket| socket.peer).collect())
             })
             .collect()
+    }
+
+    /// What each session with a nexus holds on its way to its initiator.
+    pub fn unsent(&self) -> impl Iterator<Item = Unsent> {
+        self.sessions.values().filter_map(|entry| {
+            let connections = || entry.sockets.iter().map(|(key, _)| *key);
+            Some(Unsent {
+                nexus: entry.nexus_id()?,
+                pdus: connections().map(|key| entry.protocol.queued_pdus(key)).sum(),
+                answer_bytes: connections().map(|key| entry.protocol.queued_bytes(key)).sum(),
+                read_bytes: entry.unsent_reads(),
+            })
+        })
     }
 
     /// Asks every initiator to log out, takes no logins any more, and closes what is left after `grace`.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::support::*;
 use crate::pdu::*;
 use crate::target::*;
@@ -95,4 +97,21 @@ fn a_logout_response_that_nobody_takes_does_not_keep_the_session() {
     rig.send(request);
     rig.wait(31 * SECOND);
     assert!(matches!(rig.events().last(), Some(Event::Ended(_))));
+}
+
+#[test]
+fn what_waits_to_be_sent_is_bounded_and_told() {
+    let mut options = Options::default();
+    options.session.max_transmit_queue = 8;
+    options.session.max_transmit_bytes = 1000;
+    let mut rig = Rig::with(options);
+    for _ in 0..20 {
+        let tag = rig.tag();
+        let data = Bytes::from_static(&[7; 300]).into();
+        rig.send(NopOut { immediate: true, initiator_task_tag: tag, data, ..NopOut::default() });
+    }
+    // The fourth goes over the limit, the fifth is not taken.
+    assert_eq!((rig.session.queued_pdus(rig.key), rig.session.queued_bytes(rig.key)), (4, 1200));
+    rig.wait(SECOND);
+    assert_eq!((rig.session.queued_pdus(rig.key), rig.session.queued_bytes(rig.key)), (4, 1200));
 }
