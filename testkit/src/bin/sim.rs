@@ -1,8 +1,9 @@
 //! Runs the simulator: `sim --seed N [--seeds COUNT] [--ops N] [--trace]`.
 //!
-//! A seed that breaks a rule is shrunk, its trace printed, and the exit code is 1. `--table` runs so many seeds for each
-//! kind of faults alone, and all together, and prints what became of it; `--fc` plugs two of the hosts into a fabric; `--mutations`, built with the feature of that
-//! name, looks for each deliberate bug.
+//! A seed that breaks a rule is shrunk, its trace printed with the command that does it again, and the exit code is 1.
+//! `--only FAULT` injects one kind of faults and no other, `--table` runs so many seeds for each kind alone, and all
+//! together, and prints what became of it; `--fc` plugs two of the hosts into a fabric; `--mutations`, built with the
+//! feature of that name, looks for each deliberate bug.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -23,12 +24,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match arguments() {
+    let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(words) => {
             eprintln!(
-                "{words}\nusage: sim [--seed N] [--seeds COUNT] [--ops N] [--threads N] [--trace] [--table] [--fc]"
+                "{words}\nusage: sim [--seed N] [--seeds COUNT] [--ops N] [--threads N] [--trace] [--table] [--fc] [--only FAULT]"
             );
+            faults().iter().for_each(|(fault, _)| eprintln!("    --only '{fault}'"));
             return ExitCode::from(2);
         }
     };
@@ -161,11 +163,22 @@ fn explain(seed: u64, words: &str, options: &Options) {
     println!("the {} of {} actions that it takes:", actions.len(), plan(seed, options).len());
     let report = run_actions(seed, &actions, &Options { trace: true, ..options.clone() });
     report.trace.iter().for_each(|line| println!("{line}"));
-    let fc = if options.fibre_channel { " --fc" } else { "" };
-    println!("again: sim --seed {seed} --ops {}{fc}", options.operations);
+    println!("again: sim {}", again(seed, options));
 }
 
-fn arguments() -> Result<Arguments, String> {
+/// The arguments, for a shell, that run a seed once more as it was.
+fn again(seed: u64, options: &Options) -> String {
+    let mut words = format!("--seed {seed} --ops {}", options.operations);
+    if options.fibre_channel {
+        words.push_str(" --fc");
+    }
+    if let Some(fault) = options.only {
+        words.push_str(&format!(" --only '{fault}'"));
+    }
+    words
+}
+
+fn parse(words: impl IntoIterator<Item = String>) -> Result<Arguments, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut parsed = Arguments {
         seed: 0,
@@ -176,7 +189,7 @@ fn arguments() -> Result<Arguments, String> {
         mutations: false,
         options: Options::default(),
     };
-    let mut words = std::env::args().skip(1);
+    let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let mut number = || {
             let value = words.next().ok_or(format!("{word} needs a number"))?;
@@ -192,8 +205,39 @@ fn arguments() -> Result<Arguments, String> {
             "--trace" => parsed.options.trace = true,
             "--fc" => parsed.options.fibre_channel = true,
             "--table" => parsed.table = true,
+            "--only" => {
+                let name = words.next().ok_or("--only needs the name of a fault")?;
+                let fault = faults().into_iter().find(|(fault, _)| *fault == name);
+                parsed.options.only = Some(fault.ok_or(format!("there is no fault '{name}'"))?.0);
+            }
             _ => return Err(format!("unknown: {word}")),
         }
     }
     Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// The words that a shell makes of a command.
+    fn by_a_shell(command: &str) -> Vec<String> {
+        let output = Command::new("sh").args(["-c", &format!("printf '%s\\n' {command}")]).output().expect("a shell");
+        String::from_utf8(output.stdout).expect("words").lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_command_that_is_printed_runs_the_same_again() {
+        let all = faults().into_iter().map(|(fault, _)| Some(fault)).chain([None]);
+        for (seed, only) in (100..).zip(all) {
+            for fibre_channel in [false, true] {
+                let options = Options { operations: 40, trace: false, only, fibre_channel };
+                let parsed = parse(by_a_shell(&again(seed, &options))).expect("arguments");
+                assert_eq!((parsed.seed, parsed.seeds, parsed.table), (seed, 1, false));
+                let (first, second) = (run(seed, &options), run(parsed.seed, &parsed.options));
+                assert_eq!(first.fingerprint, second.fingerprint, "{only:?} {fibre_channel}");
+            }
+        }
+    }
 }
