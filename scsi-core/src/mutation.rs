@@ -113,6 +113,12 @@ mutations! {
     CmdSnPastWindowTaken,
     /// Data for a transfer that was never asked for goes to the one that is outstanding.
     WrongTransferTaken,
+    /// A ping that is not answered has no consequence.
+    PingNeverTimesOut,
+    /// A command number that never comes is waited for for ever.
+    HoleNeverTimesOut,
+    /// A connection is read from whatever waits to be sent on it.
+    TransmitQueueNotBounded,
     /// Fibre Channel: the commands of a login that ended stay in the port's table.
     FcTasksKept,
     /// Fibre Channel: a unit attention whose answer was aborted is not told again.

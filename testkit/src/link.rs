@@ -41,6 +41,7 @@ pub struct FaultyLink {
     flipped: u64,
     under_way: u64,
     over: bool,
+    dead: bool,
 }
 
 impl FaultyLink {
@@ -55,7 +56,13 @@ impl FaultyLink {
             flipped: 0,
             under_way: 0,
             over: false,
+            dead: false,
         }
+    }
+
+    /// From now on nothing arrives any more, not even the end of the connection: what is sent stays under way for ever.
+    pub fn go_dead(&mut self) {
+        self.dead = true;
     }
 
     /// Changes what the link does to bytes that are sent from now on.
@@ -107,7 +114,7 @@ impl FaultyLink {
     /// What has arrived by now, in order.
     pub fn poll(&mut self, now: Instant) -> Option<Delivery> {
         match self.queue.front() {
-            Some((due, _)) if *due <= now => {
+            Some((due, _)) if *due <= now && !self.dead => {
                 let delivery = self.queue.pop_front().map(|(_, delivery)| delivery);
                 if let Some(Delivery::Bytes(bytes)) = &delivery {
                     self.under_way -= bytes.len() as u64;
@@ -120,7 +127,7 @@ impl FaultyLink {
 
     /// When something arrives next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.queue.front().map(|(due, _)| *due)
+        self.queue.front().filter(|_| !self.dead).map(|(due, _)| *due)
     }
 
     /// How many bytes were sent so far.
@@ -199,6 +206,17 @@ mod tests {
         link.send(now, Bytes::from_static(b"lost"));
         let (pieces, end) = drain(&mut link, now);
         assert_eq!((&pieces.concat()[..], end), (&b"abcde"[..], Some(Delivery::Reset)));
+    }
+
+    #[test]
+    fn nothing_comes_out_of_a_dead_link() {
+        let now = Instant::now();
+        let mut link = FaultyLink::new(LinkFaults::default(), 1);
+        link.send(now, Bytes::from_static(b"abc"));
+        link.go_dead();
+        link.send(now, Bytes::from_static(b"defg"));
+        link.reset(now);
+        assert_eq!((link.poll(now), link.poll_timeout()), (None, None));
     }
 
     #[test]

@@ -78,6 +78,7 @@ struct Inner {
     held_mail: Option<usize>,
     store_delay: Duration,
     store_rng: Rng,
+    socket_bytes: u64,
 }
 
 /// A store operation, and when the store is done with it.
@@ -169,6 +170,7 @@ impl San {
             time,
             store_rng: rng.fork(),
             store_delay: Duration::ZERO,
+            socket_bytes: SOCKET_BYTES,
             rng,
             stmf,
             provider,
@@ -329,6 +331,17 @@ impl San {
     /// Lets each store operation take up to so long from now on; they overtake each other.
     pub fn set_store_delay(&self, longest: Duration) {
         self.0.borrow_mut().store_delay = longest;
+    }
+
+    /// How many bytes a connection holds on its way to the initiator before the worker has to keep the rest, 256 KiB
+    /// unless told otherwise.
+    pub fn set_socket_bytes(&self, bytes: u64) {
+        self.0.borrow_mut().socket_bytes = bytes;
+    }
+
+    /// What the sessions of iSCSI hold on its way to their initiators.
+    pub fn unsent(&self, look: impl FnMut(iscsit::Unsent)) {
+        self.0.borrow().workers.iter().flat_map(Worker::unsent).for_each(look);
     }
 
     /// The requests of iSCSI sessions that the stores are at work on.
@@ -560,9 +573,9 @@ impl Inner {
     }
 
     fn transmit(&mut self, now: Instant, at: usize, id: ConnectionId) {
-        let mut out = Vec::new();
+        let (mut out, socket_bytes) = (Vec::new(), self.socket_bytes);
         // What a peer does not take stays with the worker, as behind a full socket.
-        while self.cable(at, id).is_none_or(|cable| cable.down.under_way() < SOCKET_BYTES)
+        while self.cable(at, id).is_none_or(|cable| cable.down.under_way() < socket_bytes)
             && self.workers[at].poll_transmit(now, id, &mut out) > 0
         {
             // As one write: what a socket would take at once.
@@ -584,13 +597,15 @@ impl Inner {
     fn poll_down(&mut self, cable: usize) -> Option<Delivery> {
         let now = self.time.now();
         let at = self.cables.get(cable)?.at;
-        let was_full = self.cables[cable].down.under_way() >= SOCKET_BYTES;
+        let was_full = self.cables[cable].down.under_way() >= self.socket_bytes;
         let delivery = self.cables[cable].down.poll(now);
         if was_full
             && delivery.is_some()
             && let Some((worker, id)) = at
         {
             self.transmit(now, worker, id);
+            // With that out of the way the worker may receive again: now, not when something else happens.
+            self.settle();
         }
         delivery
     }
@@ -626,6 +641,19 @@ impl SanWire {
             cable.up.reset(now);
         }
         inner.settle();
+    }
+
+    /// From now on nothing arrives any more, to the target, to the initiator or to both, and neither hears why.
+    pub fn go_dead(&mut self, to_target: bool, to_initiator: bool) {
+        let mut inner = self.san.0.borrow_mut();
+        if let Some(cable) = inner.cables.get_mut(self.cable) {
+            if to_target {
+                cable.up.go_dead();
+            }
+            if to_initiator {
+                cable.down.go_dead();
+            }
+        }
     }
 
     /// Changes the faults of both directions from now on.

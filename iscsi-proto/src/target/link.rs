@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use scsi_core::mutation::{Mutation, is_active};
+
 use super::text::TextExchange;
 use super::{ConnectionKey, SessionConfig, TaskHandle};
 use crate::frame::{Framer, RecvHint};
@@ -117,8 +119,9 @@ impl Link {
 
     /// Whether the queues have reached their limits, so that nothing more is received.
     pub(super) fn is_full(&self, config: &SessionConfig) -> bool {
-        self.urgent.len() + self.queue.len() >= config.max_transmit_queue
-            || self.queued_bytes >= config.max_transmit_bytes
+        !is_active(Mutation::TransmitQueueNotBounded)
+            && (self.urgent.len() + self.queue.len() >= config.max_transmit_queue
+                || self.queued_bytes >= config.max_transmit_bytes)
     }
 
     /// Reading goes on after a time in which we did not read: the initiator's silence begins now.

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use scsi_core::mutation::{Mutation, is_active};
+
 use super::link::{Link, LinkState, Ping};
 use super::{CloseReason, ConnectionKey, EndReason, Session, SessionConfig};
 use crate::pdu::NopIn;
@@ -24,13 +26,18 @@ impl Session {
             .iter()
             .filter(|link| link.state != LinkState::Closing)
             .flat_map(|link| listen_deadline(link, &self.config).into_iter().chain(link.logout_deadline));
-        let hole = self.hole_since.map(|since| since + self.config.hole_timeout);
         let managements = (self.open_managements > 0).then(|| {
             let waiting = self.tasks.iter().filter_map(|task| task.management.as_ref());
             waiting.filter(|management| !management.answered).filter_map(|management| management.deadline).min()
         });
         let fence = self.fence.map(|fence| fence.deadline);
-        links.chain(hole).chain(managements.flatten()).chain(self.pending_deadline()).chain(fence).min()
+        links.chain(self.hole_deadline()).chain(managements.flatten()).chain(self.pending_deadline()).chain(fence).min()
+    }
+
+    /// When the command that is missing has been missing for too long.
+    fn hole_deadline(&self) -> Option<Instant> {
+        let since = self.hole_since.filter(|_| !is_active(Mutation::HoleNeverTimesOut))?;
+        Some(since + self.config.hole_timeout)
     }
 
     /// Acts on deadlines that have passed. Calling it early does nothing.
@@ -39,7 +46,7 @@ impl Session {
         if self.is_ended {
             return;
         }
-        if self.hole_since.is_some_and(|since| since + self.config.hole_timeout <= now) {
+        if self.hole_deadline().is_some_and(|deadline| deadline <= now) {
             // What is missing may lie where we do not read.
             if !self.links.iter().any(|link| link.is_paused || link.is_stalled) {
                 return self.end(EndReason::CommandLost);
@@ -73,7 +80,8 @@ impl Session {
 /// When the silence of a connection has lasted too long. While we do not read, silence says nothing of the initiator;
 /// but one that takes no answers, so that we cannot read, is as good as silent.
 fn listen_deadline(link: &Link, config: &SessionConfig) -> Option<Instant> {
-    if !link.is_open() || config.ping_interval.is_zero() {
+    let is_deaf = is_active(Mutation::PingNeverTimesOut) && link.ping.is_some();
+    if !link.is_open() || config.ping_interval.is_zero() || is_deaf {
         None
     } else if link.is_full(config) {
         Some(link.last_sent.max(link.last_received) + config.ping_interval + config.ping_timeout)

@@ -12,7 +12,8 @@ use super::host::Host;
 use super::peer::State;
 use super::plan::{PEERS, UNITS};
 use super::unit::unit;
-use super::world::{Sight, World, start};
+use super::world::{Deed, HOLE_TIMEOUT, PING, PING_INTERVAL, PING_TIMEOUT, Sight, World, start};
+use crate::initiator::Command;
 use crate::link::LinkFaults;
 use crate::rng::Rng;
 use crate::san::guid;
@@ -45,6 +46,61 @@ impl World {
                 self.note(|| format!("host{at}: {frames:?}"), frames.loss_per_mille.into());
             }
         }
+    }
+
+    /// A connection goes dead: nothing arrives any more in one direction or in both, and nobody says so. The target has to
+    /// notice by itself when its pings are not answered.
+    pub(super) fn silence(&mut self, at: usize, rng: &mut Rng) {
+        let (to_target, to_initiator) = [(true, false), (false, true), (true, true)][rng.below(3) as usize];
+        let patience = self.san.elapsed() + Duration::from_micros(rng.below(40_000_000));
+        let Host::Iscsi(peer) = &mut self.peers[at] else { return };
+        if peer.state != State::Up {
+            return;
+        }
+        peer.go_dead(to_target, to_initiator, patience);
+        self.count("links gone dead");
+        self.note(|| format!("host{at} is dead: to the target {to_target}, to the initiator {to_initiator}"), 12);
+        if rng.chance(500_000) {
+            self.wait_for_end(at, PING_INTERVAL + PING_TIMEOUT);
+        }
+    }
+
+    /// An initiator leaves a command number out, and sends what comes after it. The target waits, and then gives up.
+    pub(super) fn leave_gap(&mut self, at: usize, lun: u16, rng: &mut Rng) {
+        let Host::Iscsi(peer) = &mut self.peers[at] else { return };
+        if peer.state != State::Up || peer.window() < 2 || peer.gives_up_at().is_some() || peer.has_gap {
+            return;
+        }
+        peer.leave_gap();
+        self.count("command numbers left out");
+        self.note(|| format!("host{at} leaves a command number out"), 13);
+        self.issue(at, lun, Deed::Probe, &Command::new(lun, &[0; 6]));
+        if rng.chance(500_000) {
+            self.wait_for_end(at, HOLE_TIMEOUT);
+        }
+    }
+
+    /// Lets `time` pass and a second more; then the session of this initiator has to be gone.
+    fn wait_for_end(&mut self, at: usize, time: Duration) {
+        self.advance(time + Duration::from_secs(1));
+        let name = self.peers[at].name();
+        let is_there = self.san.stmf().sessions().iter().any(|session| session.nexus().initiator == name);
+        if self.violation.is_none() && is_there {
+            self.fail(format!("host{at} has a session after {time:?} in which its connection was of no use"));
+        }
+    }
+
+    /// Many pings come from an initiator that does not take the answers for a while.
+    pub(super) fn storm(&mut self, at: usize, rng: &mut Rng) {
+        let until = self.san.elapsed() + Duration::from_micros(rng.below(50_000));
+        let Host::Iscsi(peer) = &mut self.peers[at] else { return };
+        if peer.state != State::Up {
+            return;
+        }
+        peer.stalled_until = until;
+        peer.storm(PING, rng);
+        self.count("storms of pings");
+        self.note(|| format!("host{at} pings and takes nothing until {until:?}"), 14);
     }
 
     /// A link of the fabric goes down and comes up at once.
@@ -154,6 +210,7 @@ impl World {
         }
         self.ops.clear();
         self.san = start(&mut self.rng, time, self.level);
+        self.choose_socket();
         for index in 0..UNITS {
             let unit_ = &mut self.units[index];
             if let Some(cut) = cut {

@@ -206,7 +206,8 @@ impl World {
     /// An initiator says what is not so. Its session hears what the standard has for that, and nobody else is touched.
     pub(super) fn lie(&mut self, at: usize, rng: &mut Rng) {
         let Host::Iscsi(peer) = &mut self.peers[at] else { return };
-        if peer.state != State::Up {
+        // With a number left out an old one is not old.
+        if peer.state != State::Up || peer.has_gap {
             return;
         }
         let lie = peer.lie(QUEUE_DEPTH.into(), rng);

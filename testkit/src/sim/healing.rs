@@ -12,6 +12,10 @@ use crate::initiator::Command;
 use crate::rng::Rng;
 use crate::store::PowerCut;
 
+/// How long initiators wait, once the faults have stopped, for a connection that is silent. Others may wait for what such a
+/// session has begun, so it is less than the time after which they take a command for one that has vanished.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 impl World {
     /// The faults stop; everything has to come to rest within [`HEALING`].
     pub(super) fn heal_everything(&mut self) {
@@ -21,6 +25,9 @@ impl World {
         for at in 0..PEERS {
             self.peers[at].mend();
             self.peers[at].stall(Duration::ZERO);
+            if let Host::Iscsi(peer) = &mut self.peers[at] {
+                peer.give_up_until(stopped + PATIENCE);
+            }
             // What was lost on a fabric would be waited for twice R_A_TOV: a host begins anew.
             if let Host::Fc(peer) = &mut self.peers[at] {
                 peer.reset_unless_up();

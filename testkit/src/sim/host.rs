@@ -44,10 +44,15 @@ impl Host {
     pub(super) fn wakes(&self, now: Duration) -> Option<Duration> {
         let due = match self {
             _ if self.stalled_until() > now => Some(self.stalled_until()),
-            Self::Iscsi(_) => None,
+            Self::Iscsi(peer) => peer.gives_up_at(),
             Self::Fc(peer) => peer.poll_timeout(),
         };
         due.filter(|due| *due > now)
+    }
+
+    /// Whether it gives a silent connection up by now.
+    pub(super) fn gives_up(&self, now: Duration) -> bool {
+        matches!(self, Self::Iscsi(peer) if peer.gives_up_at().is_some_and(|at| at <= now))
     }
 
     pub(super) fn is_fc(&self) -> bool {

@@ -110,6 +110,10 @@ pub(super) struct Peer {
     functions: BTreeMap<u32, OpId>,
     lies: Lies,
     keys: BTreeMap<String, String>,
+    /// A command number was left out in this session.
+    pub(super) has_gap: bool,
+    /// The connection is silent; until then the initiator waits for it.
+    gives_up_at: Option<Duration>,
     /// Bits flipped on connections that are gone.
     flipped_before: u64,
 }
@@ -134,6 +138,8 @@ impl Peer {
             functions: BTreeMap::new(),
             lies: Lies::default(),
             keys: BTreeMap::new(),
+            has_gap: false,
+            gives_up_at: None,
             flipped_before: 0,
         }
     }
@@ -192,8 +198,33 @@ impl Peer {
         self.state = State::Down;
         self.stalled_until = Duration::ZERO;
         self.lies = Lies::default();
+        (self.has_gap, self.gives_up_at) = (false, None);
         let tasks = std::mem::take(&mut self.tasks).into_values().map(|task| task.op);
         tasks.chain(std::mem::take(&mut self.functions).into_values()).collect()
+    }
+
+    /// From now on nothing arrives any more in these directions; the initiator gives the connection up at `patience`.
+    pub(super) fn go_dead(&mut self, to_target: bool, to_initiator: bool, patience: Duration) {
+        if let Some(wire) = &mut self.wire {
+            wire.go_dead(to_target, to_initiator);
+            self.gives_up_at = Some(patience);
+        }
+    }
+
+    /// When the initiator gives a silent connection up.
+    pub(super) fn gives_up_at(&self) -> Option<Duration> {
+        self.gives_up_at
+    }
+
+    /// Loses its patience with a silent connection not later than this.
+    pub(super) fn give_up_until(&mut self, at: Duration) {
+        self.gives_up_at = self.gives_up_at.map(|due| due.min(at));
+    }
+
+    /// Leaves a command number out.
+    pub(super) fn leave_gap(&mut self) {
+        self.cmd_sn.take();
+        self.has_gap = true;
     }
 
     pub(super) fn log_out(&mut self) {
@@ -243,6 +274,9 @@ impl Peer {
         !self.tasks.is_empty()
             || !self.functions.is_empty()
             || self.lies.are_open()
+            // Its session has yet to end.
+            || self.gives_up_at.is_some()
+            || self.has_gap
             || matches!(self.state, State::LoggingIn | State::LoggingOut)
     }
 

@@ -36,6 +36,9 @@ pub(super) enum Kind {
     Reinstate,
     Stall,
     Lie,
+    Storm,
+    Silence,
+    Gap,
     Links,
     SlowStores,
     StoreFault,
@@ -80,7 +83,7 @@ const KINDS: [(Kind, u64, bool); 26] = [
 
 /// Kinds that came later, and how often each comes at most. They are put between what a seed has otherwise, in every
 /// other seed, so that the others stay what they were.
-const LATER: [(Kind, u64); 1] = [(Kind::Lie, 6)];
+const LATER: [(Kind, u64); 4] = [(Kind::Lie, 6), (Kind::Storm, 3), (Kind::Silence, 2), (Kind::Gap, 2)];
 
 impl Kind {
     /// What a kind that may be left out does to the target, and by which names that is counted.
@@ -94,6 +97,9 @@ impl Kind {
             Self::Reinstate => ("sessions reinstated", &["reinstatements"]),
             Self::Stall => ("initiators that take nothing", &["stalls"]),
             Self::Lie => ("initiators that lie", &["lies"]),
+            Self::Storm => ("pings of initiators that take nothing", &["storms of pings"]),
+            Self::Silence => ("links that go dead without a word", &["links gone dead"]),
+            Self::Gap => ("commands that never come", &["command numbers left out"]),
             Self::Links => ("links that split, delay and flip", &["links disturbed"]),
             Self::SlowStores => ("slow stores", &["stores slowed"]),
             Self::StoreFault => ("store errors, torn or full", &["store errors", "store full"]),

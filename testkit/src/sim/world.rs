@@ -39,6 +39,18 @@ const UNSENT: u64 = 32 << 10;
 /// How much units of a session may have asked for before further writes wait.
 const UNWRITTEN: u64 = 2 << 10;
 pub(super) const QUEUE_DEPTH: u16 = 16;
+/// How many PDUs, and how many bytes of answers, may wait to be sent before a session is not read from any more.
+const TRANSMIT_QUEUE: usize = 48;
+const TRANSMIT_BYTES: usize = 4 << 10;
+/// What a small socket takes.
+const SMALL_SOCKET: u64 = 4 << 10;
+/// The longest ping of an initiator, in bytes.
+pub(super) const PING: usize = 512;
+/// When the target asks whether somebody is still there, and how long it waits for an answer.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a command may be missing.
+pub(super) const HOLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -101,6 +113,7 @@ pub(super) struct World {
     said: Vec<Said>,
     pub(super) healing_ms: u64,
     pub(super) last_statuses: BTreeMap<OpId, u8>,
+    small_sockets: bool,
 }
 
 impl World {
@@ -138,8 +151,10 @@ impl World {
             said: Vec::new(),
             healing_ms: 0,
             last_statuses: BTreeMap::new(),
+            small_sockets: Rng::new(seed ^ 0x50c_4e75).chance(500_000),
             rng,
         };
+        world.choose_socket();
         for index in 0..UNITS {
             let (store, records) = (FaultyStore::new(BLOCKS * BLOCK), Records::default());
             let lu = unit(identity(index), &store, &records);
@@ -179,6 +194,13 @@ impl World {
         self.heal_everything();
         if self.violation.is_none() {
             self.check_everything();
+        }
+    }
+
+    /// In every other run the target's sockets take little, so that it has to keep the rest itself.
+    pub(super) fn choose_socket(&self) {
+        if self.small_sockets {
+            self.san.set_socket_bytes(SMALL_SOCKET);
         }
     }
 
@@ -259,6 +281,10 @@ impl World {
                 }
                 let mut said = std::mem::take(&mut self.said);
                 moved |= self.peers[at].poll(&mut said);
+                if self.peers[at].gives_up(self.san.elapsed()) {
+                    said.push(Said::Closed("nothing has come for too long".into()));
+                    moved = true;
+                }
                 for said in said.drain(..) {
                     self.hear(at, said);
                 }
@@ -288,6 +314,19 @@ impl World {
             if let Some((nexus, bytes)) = held.into_iter().find(|(_, bytes)| *bytes > most) {
                 self.fail(format!("nexus {nexus} has {bytes} bytes of {words} under way, the limit is {most}"));
             }
+        }
+        let mut beyond = None;
+        self.san.unsent(|held| {
+            // What was open when the limit was reached adds a response and an R2T each, immediate requests a response.
+            let most =
+                TRANSMIT_QUEUE + 2 * usize::from(QUEUE_DEPTH) + usize::from(SessionConfig::default().max_immediate);
+            let most_reads = UNSENT + (BLOCKS * BLOCK) as u64;
+            if held.pdus > most || held.answer_bytes > TRANSMIT_BYTES + PING || held.read_bytes > most_reads {
+                beyond = Some(held);
+            }
+        });
+        if let Some(held) = beyond {
+            self.fail(format!("more waits to be sent than may: {held:?}"));
         }
     }
 
@@ -408,6 +447,9 @@ impl World {
                 self.peers[at].stall(until);
             }
             Kind::Lie => self.lie(at, &mut rng),
+            Kind::Storm => self.storm(at, &mut rng),
+            Kind::Silence => self.silence(at, &mut rng),
+            Kind::Gap => self.leave_gap(at, lun, &mut rng),
             Kind::Links => self.change_links(at, &mut rng),
             Kind::SlowStores => {
                 self.count("stores slowed");
@@ -463,7 +505,15 @@ pub(super) fn start(rng: &mut Rng, time: VirtualTime, level: Option<HbaLevel>) -
     let san = San::with_clock(2, rng.next(), time, |config| {
         config.limits.unsent_read_bytes = UNSENT;
         config.limits.unwritten_bytes = UNWRITTEN;
-        config.session = SessionConfig { queue_depth: QUEUE_DEPTH, ..SessionConfig::default() };
+        config.session = SessionConfig {
+            queue_depth: QUEUE_DEPTH,
+            max_transmit_queue: TRANSMIT_QUEUE,
+            max_transmit_bytes: TRANSMIT_BYTES,
+            ping_interval: PING_INTERVAL,
+            ping_timeout: PING_TIMEOUT,
+            hole_timeout: HOLE_TIMEOUT,
+            ..SessionConfig::default()
+        };
     });
     if let Some(level) = level {
         san.add_fabric(level);

@@ -142,6 +142,15 @@ impl Peer {
         }
     }
 
+    /// Asks for many echoes at once.
+    pub(in crate::sim) fn storm(&mut self, longest: usize, rng: &mut Rng) {
+        for _ in 0..20 + rng.below(200) {
+            let tag = self.tag();
+            let length = if rng.chance(500_000) { longest } else { rng.below(longest as u64) as usize };
+            self.ping(tag, self.exp_stat_sn, Bytes::from(vec![tag.0 as u8; length]));
+        }
+    }
+
     /// A command that is to be ignored, for its number.
     fn lie_about_command(&mut self, cmd_sn: CmdSn, rng: &mut Rng) {
         // One that repeats a number may repeat the tag as well.
