@@ -13,7 +13,7 @@ use super::fc_peer::FcPeer;
 use super::host::Host;
 use super::nexus::{Attentions, History, ReserveOut};
 use super::peer::{Manner, OpId, Peer, Said, State};
-use super::plan::{Action, Kind, PEERS, UNITS};
+use super::plan::{Action, Kind, PEERS, UNITS, has_later};
 use super::unit::{Records, Unit, identity, unit};
 use super::{Options, Report};
 use crate::initiator::Command;
@@ -151,7 +151,7 @@ impl World {
             said: Vec::new(),
             healing_ms: 0,
             last_statuses: BTreeMap::new(),
-            small_sockets: Rng::new(seed ^ 0x50c_4e75).chance(500_000),
+            small_sockets: has_later(seed) && Rng::new(seed ^ 0x50c_4e75).chance(500_000),
             rng,
         };
         world.choose_socket();
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    /// In every other run the target's sockets take little, so that it has to keep the rest itself.
+    /// In every fourth run the target's sockets take little, so that it has to keep the rest itself.
     pub(super) fn choose_socket(&self) {
         if self.small_sockets {
             self.san.set_socket_bytes(SMALL_SOCKET);
