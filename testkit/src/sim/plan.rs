@@ -158,7 +158,7 @@ pub(super) fn generate(seed: u64, count: usize) -> Vec<Action> {
 
 /// Whether what came later may come in a seed: in every other one.
 pub(super) fn has_later(seed: u64) -> bool {
-    seed % 2 == 0
+    seed.is_multiple_of(2)
 }
 
 fn put_between(rng: &mut Rng, actions: &mut Vec<Action>, kind: Kind, most: u64) {
