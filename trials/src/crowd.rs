@@ -31,7 +31,12 @@ pub struct Sizes {
     pub writers: usize,
     /// How long the neighbour measures where nothing else says when it is over.
     pub time: Duration,
+    /// How often each crowd comes; of the factors the middle one counts.
+    pub rounds: usize,
 }
+
+/// By how much a neighbour's latency may grow, in the median and at 99 % (docs/design/security.md).
+pub const MOST_SUFFERED: f64 = 1.5;
 
 /// What one crowd came to.
 #[derive(Clone, Debug)]
@@ -51,14 +56,16 @@ pub struct Row {
 }
 
 impl Row {
+    /// By how much the time grew within which this share of the neighbour's reads was answered.
+    pub fn factor(&self, share: f64) -> f64 {
+        let alone = self.alone.quantile(share).as_secs_f64();
+        self.together.quantile(share).as_secs_f64() / alone.max(1e-6)
+    }
+
     /// A line of a table.
     pub fn line(&self, count: usize) -> String {
         let mib = |kib: u64| kib as f64 / 1024.0;
         let grown = self.with.resident_kib.saturating_sub(self.before.resident_kib);
-        let factor = |share: f64| {
-            let alone = self.alone.quantile(share).as_secs_f64();
-            self.together.quantile(share).as_secs_f64() / alone.max(1e-6)
-        };
         format!(
             "| {} | {:.1} s | {:.1} -> {:.1} MiB ({:.1} KiB each) | {} -> {} | {:?} -> {:?} (x {:.1}) | {:?} -> {:?} (x {:.1}) |",
             self.name,
@@ -70,10 +77,10 @@ impl Row {
             self.with.descriptors,
             self.alone.quantile(0.5),
             self.together.quantile(0.5),
-            factor(0.5),
+            self.factor(0.5),
             self.alone.quantile(0.99),
             self.together.quantile(0.99),
-            factor(0.99),
+            self.factor(0.99),
         )
     }
 
@@ -85,7 +92,7 @@ impl Row {
 /// What all of them came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// A row for each crowd, and how many they were.
+    /// A row for each crowd of each round, and how many they were.
     pub rows: Vec<(Row, usize)>,
     /// Lines in the server's own log and in the audit log after all attempts.
     pub log_lines: (usize, usize),
@@ -93,6 +100,28 @@ pub struct Outcome {
     pub before: Resources,
     /// The server when all are gone.
     pub after: Resources,
+}
+
+impl Outcome {
+    /// For each crowd the middle factors of its rounds, in the median and at 99 %.
+    pub fn factors(&self) -> Vec<(&str, f64, f64)> {
+        let mut names: Vec<&str> = Vec::new();
+        for (row, _) in &self.rows {
+            if !names.contains(&row.name.as_str()) {
+                names.push(&row.name);
+            }
+        }
+        let of = |name: &str, share| {
+            let rows = self.rows.iter().filter(|(row, _)| row.name == name);
+            middle(rows.map(|(row, _)| row.factor(share)).collect())
+        };
+        names.into_iter().map(|name| (name, of(name, 0.5), of(name, 0.99))).collect()
+    }
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Lets the crowds come, one after the other.
@@ -109,7 +138,10 @@ pub fn run(sizes: &Sizes) -> Result<Outcome> {
         Place { served: &served, times: Histogram::default(), stop: AtomicBool::new(false), reads: AtomicU64::new(0) };
     let rows = std::thread::scope(|scope| {
         let neighbour = scope.spawn(|| place.measure());
-        let rows = place.crowds(sizes);
+        let rows = (0..sizes.rounds).try_fold(Vec::new(), |mut rows, _| {
+            rows.extend(place.crowds(sizes)?);
+            Ok::<_, anyhow::Error>(rows)
+        });
         place.stop.store(true, Ordering::Relaxed);
         neighbour.join().map_err(|_| anyhow::anyhow!("the neighbour panicked"))??;
         rows
@@ -256,4 +288,28 @@ fn raise_descriptor_limit(needed: usize) -> Result<()> {
     let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     ensure!(now >= needed as u64, "this system allows {now} open files, {needed} are needed (ulimit -Hn)");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, alone: u64, together: u64) -> (Row, usize) {
+        let counts = |micros| {
+            let histogram = Histogram::default();
+            histogram.add(Duration::from_micros(micros));
+            histogram.take()
+        };
+        let resources = Resources { resident_kib: 0, descriptors: 0, threads: 0, cpu_ms: 0 };
+        let (alone, together, time) = (counts(alone), counts(together), Duration::ZERO);
+        (Row { name: name.to_owned(), before: resources, with: resources, alone, together, time }, 1)
+    }
+
+    #[test]
+    fn of_several_rounds_the_middle_factor_counts() {
+        let rows = vec![row("a", 64, 64), row("b", 64, 256), row("a", 64, 1024), row("b", 64, 256), row("a", 64, 128)];
+        let nothing = Resources { resident_kib: 0, descriptors: 0, threads: 0, cpu_ms: 0 };
+        let outcome = Outcome { rows, log_lines: (0, 0), before: nothing, after: nothing };
+        assert_eq!(outcome.factors(), [("a", 2.0, 2.0), ("b", 4.0, 4.0)]);
+    }
 }
